@@ -1,0 +1,107 @@
+"""One question and its documents, answered piece by piece; kept in a ledger if wanted."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from medgemma_cli import identity, readers, summaries, templates
+from medgemma_cli.engines.base import Engine, check_fits
+from medgemma_cli.errors import FAULTS, DocumentError
+from medgemma_cli.job import Job
+from medgemma_cli.ledger import Ledger
+from medgemma_cli.planning import Decision
+from medgemma_cli.recording import make_record, now
+from medgemma_cli.records import Document, Generation, Record, Source
+from medgemma_cli.safety.verdict import Verdict, judge
+
+
+def answer(
+    job: Job,
+    engine: Engine,
+    sources: Sequence[Source],
+    show: Callable[[str], None],
+    ledger: Ledger | None = None,
+) -> Record:
+    """Answer `job.question` about the sources; `show` gets the text as it comes.
+
+    With a ledger, an answer that is there already is shown again without the model, and a new
+    one is committed and gets its summary.
+    """
+    settings = job.settings(engine.identity)
+    try:
+        document = join(sources, job.read_limits)
+    except DocumentError as error:
+        key = identity.document_key(settings, error.code, "ask/1", tuple(job.read_limits))
+        verdict = Verdict(FAULTS[error.code].status, error=error.code)
+        return _keep(make_record(job, engine.info, _decision(key), verdict), ledger)
+    key = identity.document_key(settings, document.sha256, "ask/1", tuple(job.read_limits))
+    entry = ledger.by_key.get(key) if ledger else None
+    if ledger and entry and entry.status in ("ok", "flagged"):
+        known = ledger.read(entry)
+        show(known.raw_text or "")
+        current = ledger.current[entry.slot] is entry
+        again = known if current else known.model_copy(update={"reused": True, "created": now()})
+        return again if current else _keep(again, ledger)
+    decision = _decision(key)._replace(attempt=entry.attempt + 1 if entry else 1)
+    try:
+        generation = _generate(job, engine, document, key, show)
+    except DocumentError as error:
+        verdict = Verdict(FAULTS[error.code].status, error=error.code)
+        return _keep(make_record(job, engine.info, decision, verdict, document=document), ledger)
+    verdict = judge(document, job.template.output_block, generation)
+    record = make_record(
+        job, engine.info, decision, verdict, document=document, generation=generation
+    )
+    return _keep(record, ledger)
+
+
+def _decision(key: str) -> Decision:
+    name = f"ask/{key[:12]}"
+    source = Source(path=Path(name), relative=name, origin="-")
+    return Decision("infer", "asked", source, summaries.output_name(name), key)
+
+
+def join(sources: Sequence[Source], limits: readers.ReadLimits) -> Document:
+    """All sources as one document: texts one after the other, then the images.
+
+    Raises:
+        DocumentError: the first of them that cannot be read.
+    """
+    documents = [readers.decode(source, readers.load(source, limits), limits) for source in sources]
+    text = "\n\n".join(document.text for document in documents if document.text)
+    hashes = "".join(document.sha256 for document in documents)
+    coverage: dict[str, tuple[int, int]] = {}
+    for document in documents:
+        for unit, (seen, total) in document.coverage.items():
+            before = coverage.get(unit, (0, 0))
+            coverage[unit] = (before[0] + seen, before[1] + total)
+    return Document(
+        source=sources[0] if sources else Source(path=Path("-"), relative="-", origin="-"),
+        sha256=hashlib.sha256(hashes.encode()).hexdigest(),
+        bytes=sum(document.bytes for document in documents),
+        media_type=documents[0].media_type if len(documents) == 1 else "multipart/mixed",
+        text=text,
+        images=tuple(image for document in documents for image in document.images),
+        coverage=coverage,
+        degraded=tuple(note for document in documents for note in document.degraded),
+    )
+
+
+def _generate(
+    job: Job, engine: Engine, document: Document, key: str, show: Callable[[str], None]
+) -> Generation:
+    prompt = templates.render(job.template, document, key, job.limits, job.question)
+    check_fits(prompt, engine)
+    for piece in engine.stream(prompt):
+        if isinstance(piece, Generation):
+            return piece
+        show(piece)
+    raise DocumentError("engine")
+
+
+def _keep(record: Record, ledger: Ledger | None) -> Record:
+    if ledger is not None:
+        ledger.commit(record)
+        if record.summary is not None:
+            summaries.write(ledger.out, record.summary, summaries.render(record))
+    return record

@@ -1,0 +1,131 @@
+"""The `medgemma` command. Wires the commands together and maps every ending to an exit code."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medgemma_cli import __version__
+from medgemma_cli.commands import templates as templates_command
+from medgemma_cli.commands.ask import ask
+from medgemma_cli.commands.doctor import doctor
+from medgemma_cli.commands.run import run
+from medgemma_cli.commands.status import status
+from medgemma_cli.errors import INTERRUPTED, UNFORESEEN, MedgemmaError
+
+app = typer.Typer(
+    name="medgemma",
+    help="Turn a folder of clinical documents into checked summaries with MedGemma, locally.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("run", no_args_is_help=True)(run)
+app.command("ask", no_args_is_help=True)(ask)
+app.command("status")(status)
+app.add_typer(templates_command.app, name="templates")
+app.command("doctor")(doctor)
+
+
+@app.command("schema")
+def schema() -> None:
+    """Print the JSON Schema of a record, the contract of records.jsonl."""
+    import json
+
+    from medgemma_cli.progress import emit
+    from medgemma_cli.records import Record
+
+    emit(json.dumps(Record.model_json_schema(by_alias=True), indent=2))
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"medgemma {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Version, then exit."),
+    ] = False,
+    debug: Annotated[
+        bool,
+        typer.Option(
+            "--debug",
+            envvar="MEDGEMMA_DEBUG",
+            help="Tracebacks and library logs. They may quote documents.",
+        ),
+    ] = False,
+) -> None:
+    """Turn a folder of clinical documents into checked summaries with MedGemma, locally."""
+    if debug:
+        import logging
+
+        os.environ["MEDGEMMA_DEBUG"] = "1"
+        logging.basicConfig(level=logging.INFO)
+        logging.getLogger("medgemma_cli").setLevel(logging.DEBUG)
+
+
+def read_dotenv() -> None:
+    """Take MEDGEMMA_* and HF_* from a `.env` in the working folder; the environment wins."""
+    if not Path(".env").is_file():
+        return
+    from dotenv import dotenv_values
+
+    for name, value in dotenv_values(".env").items():
+        if name.startswith(("MEDGEMMA_", "HF_")) and value is not None:
+            os.environ.setdefault(name, value)
+
+
+def main() -> None:
+    """The console script: run the command, map its ending to an exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None and hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        read_dotenv()
+        app()
+    except MedgemmaError as error:
+        _say(f"medgemma: {error.message}\n  {error.next_step}")
+        _leave(error.exit_code, error)
+    except KeyboardInterrupt as error:
+        _leave(INTERRUPTED, error)
+    except BrokenPipeError as error:
+        _leave(0, error)
+    except Exception as error:
+        # The class and the place alone: messages of libraries quote their input.
+        _say(f"medgemma: an error nobody foresaw: {type(error).__name__} at {_place(error)}")
+        _say("  Everything finished so far is kept. Run again with --debug, and report this.")
+        _leave(UNFORESEEN, error)
+
+
+def _place(error: BaseException) -> str:
+    place = "unknown"
+    at = error.__traceback__
+    while at is not None:
+        module = at.tb_frame.f_globals.get("__name__", "")
+        if module.startswith("medgemma_cli"):
+            place = f"{module}:{at.tb_lineno}"
+        at = at.tb_next
+    return place
+
+
+def _say(text: str) -> None:
+    from medgemma_cli.progress import emit
+
+    emit(text, sys.stderr)
+
+
+def _leave(code: int, error: BaseException) -> None:
+    if os.environ.get("MEDGEMMA_DEBUG"):
+        import traceback
+
+        traceback.print_exception(error)
+    if isinstance(error, BrokenPipeError):
+        # Or the interpreter would complain again when it flushes standard output.
+        sys.stdout = None
+    sys.exit(code)

@@ -1,0 +1,163 @@
+"""`medgemma ask`: one question at a terminal. The answer on stdout, everything else on stderr."""
+
+import os
+import stat
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from medgemma_cli.commands import options as o
+from medgemma_cli.commands.run import DEFAULT_MODEL
+from medgemma_cli.errors import DOCUMENTS_FAILED, OK, NoInputError, UsageError
+
+if TYPE_CHECKING:
+    from medgemma_cli.engines.base import Engine
+    from medgemma_cli.job import Job
+    from medgemma_cli.records import Record, Source
+
+
+def ask(
+    question: Annotated[str, typer.Argument(help="The question.")],
+    files: Annotated[
+        list[Path] | None,
+        o.option("--file", "-f", envvar=None, help="A document to ask about. Repeatable."),
+    ] = None,
+    images: Annotated[
+        list[Path] | None,
+        o.option("--image", "-i", envvar=None, help="An image to ask about. Repeatable."),
+    ] = None,
+    model: o.Model = DEFAULT_MODEL,
+    template: o.Template = "general",
+    system: o.System = None,
+    out: Annotated[
+        Path | None,
+        o.option("--out", "-o", envvar=None, help="Keep question and answer in this ledger."),
+    ] = None,
+    json_record: Annotated[
+        bool, o.option("--json", help="The record on stdout, in place of the answer.")
+    ] = False,
+    encoding: o.Encoding = None,
+    max_bytes: o.MaxBytes = 50_000_000,
+    max_pixels: o.MaxPixels = 64_000_000,
+    precision: o.PrecisionOption = o.PrecisionChoice.auto,
+    double_quant: o.DoubleQuant = True,
+    device: o.Device = "auto",
+    revision: o.Revision = None,
+    offline: o.Offline = False,
+    engine: o.Engine = o.EngineChoice.local,
+    echo_delay: o.EchoDelay = 0.0,
+    max_new_tokens: o.MaxNewTokens = None,
+    min_new_tokens: o.MinNewTokens = 0,
+    temperature: o.Temperature = 0.0,
+    top_p: o.TopP = 1.0,
+    seed: o.Seed = 0,
+    quiet: o.Quiet = False,
+) -> None:
+    """Ask a question, about documents and images if you like.
+
+    A document can also be piped in: cat note.md | medgemma ask "Which drugs were stopped?"
+    """
+    from medgemma_cli.commands import wiring
+    from medgemma_cli.job import Job
+    from medgemma_cli.progress import reporter_for
+
+    if not question.strip():
+        raise UsageError("The question is empty.", "Put it in quotes after `ask`.")
+    chosen = wiring.load_template(template, system)
+    limits = wiring.make_limits(chosen, max_new_tokens, min_new_tokens, temperature, top_p, seed)
+    read_limits = wiring.make_read_limits(encoding, max_bytes, max_pixels)
+    job = Job(template=chosen, limits=limits, read_limits=read_limits, question=question)
+    reporter = reporter_for(quiet=quiet, verbose=False)
+    made = wiring.make_engine(
+        engine,
+        model=model,
+        revision=revision,
+        offline=offline,
+        precision=precision,
+        double_quant=double_quant,
+        device=device,
+        batch_size=1,
+        echo_delay=echo_delay,
+        reporter=reporter,
+    )
+    try:
+        record = _ask(job, made, [*(files or []), *(images or [])], out, stream=not json_record)
+    finally:
+        reporter.end()
+    if json_record:
+        typer.echo(record.model_dump_json(by_alias=True))
+    if not quiet:
+        _tell(record)
+    raise typer.Exit(DOCUMENTS_FAILED if record.error is not None else OK)
+
+
+def _ask(
+    job: "Job", engine: "Engine", paths: list[Path], out: Path | None, *, stream: bool
+) -> "Record":
+    from medgemma_cli.asking import answer
+    from medgemma_cli.ledger import Ledger
+
+    sources = _sources(paths)
+    show = _show if stream else _hide
+    if out is None:
+        return answer(job, engine, sources, show)
+    with Ledger(out) as ledger:
+        return answer(job, engine, sources, show, ledger)
+
+
+def _sources(paths: list[Path]) -> "list[Source]":
+    from medgemma_cli import readers
+    from medgemma_cli.discover import STDIN, printable
+    from medgemma_cli.records import Source
+
+    found = []
+    for path in paths or ([Path(STDIN)] if _piped() else []):
+        stdin = str(path) == STDIN
+        if not stdin and not path.exists():
+            raise NoInputError(f"Nothing is at {printable(str(path))!r}.", "Check the path.")
+        known = stdin or path.suffix.lower() in readers.SUFFIXES
+        found.append(
+            Source(
+                path=path,
+                relative=printable(path.name),
+                origin=printable(os.path.abspath(path)),
+                error=None if known else "unsupported",
+            )
+        )
+    return found
+
+
+def _piped() -> bool:
+    """Whether standard input is a pipe or a file; a terminal or nothing at all is not."""
+    try:
+        mode = os.fstat(sys.stdin.fileno()).st_mode
+    except (AttributeError, OSError, ValueError):
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISREG(mode)
+
+
+def _show(piece: str) -> None:
+    from medgemma_cli.display import visible
+
+    if sys.stdout is not None:
+        sys.stdout.write(visible(piece, keep_lines=True))
+        sys.stdout.flush()
+
+
+def _hide(piece: str) -> None:
+    return
+
+
+def _tell(record: "Record") -> None:
+    """Flags and the notice, after the answer."""
+    from medgemma_cli.progress import emit
+
+    if record.error is not None:
+        emit(f"medgemma: {record.status}: {record.error.code}. {record.error.hint}", sys.stderr)
+    for flag in record.flags:
+        emit(f"medgemma: {flag.severity}: {flag.rule}: {flag.why}", sys.stderr)
+    for note in record.degraded:
+        emit(f"medgemma: note: {note}", sys.stderr)
+    emit(record.notice, sys.stderr)

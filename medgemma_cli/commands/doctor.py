@@ -1,0 +1,160 @@
+"""`medgemma doctor`: can this machine do it, and what to do where not."""
+
+import os
+import platform
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NamedTuple
+
+import typer
+
+from medgemma_cli.commands import options as o
+from medgemma_cli.commands.run import DEFAULT_MODEL
+from medgemma_cli.errors import OK, UNAVAILABLE, MedgemmaError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from medgemma_cli.models import Checkpoint
+    from medgemma_cli.records import Precision
+
+_GIB = 2**30
+
+
+class Check(NamedTuple):
+    """One line: its state (`ok`, `note`, `problem`), what was found, and what to do."""
+
+    name: str
+    state: str
+    found: str
+    fix: str = ""
+
+
+def doctor(
+    model: o.Model = DEFAULT_MODEL,
+    precision: o.PrecisionOption = o.PrecisionChoice.auto,
+    device: o.Device = "auto",
+    revision: o.Revision = None,
+    json_lines: Annotated[bool, typer.Option("--json", help="One JSON line a check.")] = False,
+) -> None:
+    """Check Python, libraries, device, memory and the model; say what to do about each problem."""
+    import json
+
+    from medgemma_cli.progress import emit
+
+    problems = 0
+    for check in _checks(model, precision.value, device, revision):
+        problems += check.state == "problem"
+        if json_lines:
+            emit(json.dumps(check._asdict()))
+        else:
+            emit(f"{check.state:8} {check.name:10} {check.found}")
+            if check.fix:
+                emit(f"{'':19} → {check.fix}")
+    raise typer.Exit(UNAVAILABLE if problems else OK)
+
+
+def _checks(
+    model: str, precision: "Precision", device: str, revision: str | None
+) -> "Iterator[Check]":
+    found = platform.python_version()
+    state = "ok" if sys.version_info >= (3, 11) else "problem"
+    yield Check("python", state, found, "" if state == "ok" else "Install Python 3.11 or newer.")
+    for name in ("torch", "transformers", "bitsandbytes", "llguidance"):
+        yield _library(name)
+    yield _cache()
+    yield _licence()
+    yield _demo()
+    picked, check = _device(device)
+    yield check
+    checkpoint, check = _model(model, revision)
+    yield check
+    if checkpoint is not None and picked is not None:
+        yield from _memory(checkpoint, picked, precision)
+
+
+def _library(name: str) -> Check:
+    try:
+        return Check(name, "ok", version(name))
+    except PackageNotFoundError:
+        return Check(name, "problem", "missing", "pip install --force-reinstall medgemma-cli")
+
+
+def _cache() -> Check:
+    from medgemma_cli.models import cache_folder
+
+    folder = cache_folder()
+    there: Path = folder
+    while not there.exists():
+        there = there.parent
+    if not os.access(there, os.W_OK):
+        return Check("cache", "problem", f"{folder} cannot be written", "Set MEDGEMMA_CACHE.")
+    stat = os.statvfs(there)
+    free = stat.f_bavail * stat.f_frsize / _GIB
+    state = "ok" if free > 10 else "note"
+    fix = "" if state == "ok" else "A 4B model takes 9 GB; set HF_HOME to a larger disk."
+    return Check("cache", state, f"{folder}, {free:.0f} GiB free", fix)
+
+
+def _licence() -> Check:
+    from huggingface_hub import constants, get_token
+
+    if constants.HF_HUB_OFFLINE:
+        return Check("login", "note", "HF_HUB_OFFLINE is set: only what is here can be loaded")
+    if get_token():
+        return Check("login", "ok", "a Hugging Face token is set")
+    fix = "For MedGemma: accept its licence on its page, then `hf auth login` or HF_TOKEN."
+    return Check("login", "note", "no Hugging Face token", fix)
+
+
+def _demo() -> Check:
+    from medgemma_cli import demo
+
+    if not demo.installed():
+        return Check("demo", "note", "not installed", "pip install 'medgemma-cli[demo]'")
+    return Check("demo", "ok", "converted" if demo.converted() else "installed, not yet converted")
+
+
+def _device(wanted: str) -> tuple[str | None, Check]:
+    from medgemma_cli.engines.loading import free_memory, pick_device, pick_precision
+
+    try:
+        device = pick_device(wanted)
+    except MedgemmaError as error:
+        return None, Check("device", "problem", error.message, error.next_step)
+    free = free_memory(device) / _GIB
+    auto = pick_precision("auto", device)
+    return device, Check("device", "ok", f"{device}, {free:.1f} GiB free, auto is {auto}")
+
+
+def _model(model: str, revision: str | None) -> "tuple[Checkpoint | None, Check]":
+    from medgemma_cli import models
+
+    try:
+        checkpoint = models.resolve(model, revision=revision)
+    except MedgemmaError as error:
+        return None, Check("model", "problem", error.message, error.next_step)
+    where = "here" if checkpoint.path else "to be converted" if model == "demo" else "to download"
+    return checkpoint, Check("model", "ok", f"{checkpoint.id}, {where}")
+
+
+def _memory(checkpoint: "Checkpoint", device: str, wanted: "Precision") -> "Iterator[Check]":
+    from medgemma_cli import models
+    from medgemma_cli.engines.loading import free_memory, pick_precision
+
+    weights = models.parameters(checkpoint)
+    if weights is None:
+        yield Check("memory", "note", "the size of this model is not known before it is here")
+        return
+    free = free_memory(device)
+    asked = pick_precision(wanted, device)
+    for precision in ("fp32", "bf16", "int8", "nf4"):
+        need = models.memory_needed(weights, precision)
+        fits = need <= free
+        chosen = precision == asked
+        state = "ok" if fits else "problem" if chosen else "note"
+        fix = "Use --precision nf4 or a smaller --model." if state == "problem" else ""
+        mark = " (chosen)" if chosen else ""
+        told = f"{precision}{mark} needs about {need / _GIB:.1f} of {free / _GIB:.1f} GiB"
+        yield Check("memory", state, told, fix)

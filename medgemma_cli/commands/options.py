@@ -1,0 +1,139 @@
+"""Options that several commands share, each with its environment variable `MEDGEMMA_<OPTION>`."""
+
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+
+MODEL_PANEL = "Model"
+GENERATION_PANEL = "Generation"
+INPUT_PANEL = "Input"
+LEDGER_PANEL = "Ledger and log"
+
+
+def option(*names: str, panel: str | None = None, **settings: Any) -> Any:
+    """A Typer option whose environment variable follows from its first long name."""
+    long = next(name for name in names if name.startswith("--")).split("/")[0]
+    variable = "MEDGEMMA_" + long.removeprefix("--").replace("-", "_").upper()
+    settings.setdefault("envvar", variable)
+    return typer.Option(*names, rich_help_panel=panel, show_envvar=False, **settings)
+
+
+class PrecisionChoice(StrEnum):
+    """Precisions of the weights."""
+
+    auto = "auto"
+    bf16 = "bf16"
+    fp16 = "fp16"
+    fp32 = "fp32"
+    int8 = "int8"
+    nf4 = "nf4"
+    fp4 = "fp4"
+
+
+class EngineChoice(StrEnum):
+    """Engines."""
+
+    local = "local"
+    echo = "echo"
+
+
+class FailOn(StrEnum):
+    """Statuses a gate can name; `failed` includes rejected documents."""
+
+    failed = "failed"
+    flagged = "flagged"
+
+
+class Fsync(StrEnum):
+    """When to wait for the disk."""
+
+    always = "always"
+    never = "never"
+
+
+Model = Annotated[
+    str,
+    option("--model", "-m", help="Hub id, a folder with a checkpoint, or demo."),
+]
+Template = Annotated[str, option("--template", "-t", help="Template name, or path to a .md file.")]
+System = Annotated[
+    str | None,
+    option("--system", help="Replace the template's system text: TEXT, or @FILE."),
+]
+Revision = Annotated[
+    str | None,
+    option("--revision", panel=MODEL_PANEL, help="Branch, tag or commit of a hub id."),
+]
+Offline = Annotated[
+    bool,
+    option("--offline", panel=MODEL_PANEL, help="Never use the network, not even to look."),
+]
+PrecisionOption = Annotated[
+    PrecisionChoice,
+    option("--precision", panel=MODEL_PANEL, help="auto is bf16 where the device has it."),
+]
+DoubleQuant = Annotated[
+    bool,
+    option(
+        "--double-quant/--no-double-quant",
+        panel=MODEL_PANEL,
+        help="Quantise the quantisation constants of nf4 and fp4, too.",
+    ),
+]
+Device = Annotated[
+    str, option("--device", panel=MODEL_PANEL, help="auto, cuda, cuda:N, cpu or mps.")
+]
+Engine = Annotated[
+    EngineChoice,
+    option("--engine", panel=MODEL_PANEL, help="echo needs no model; its output is no summary."),
+]
+EchoDelay = Annotated[
+    float,
+    option("--echo-delay", panel=MODEL_PANEL, min=0, help="Seconds echo takes a document."),
+]
+MaxNewTokens = Annotated[
+    int | None,
+    option(
+        "--max-new-tokens", panel=GENERATION_PANEL, min=1, help="Default: what the template says."
+    ),
+]
+MinNewTokens = Annotated[
+    int,
+    option("--min-new-tokens", panel=GENERATION_PANEL, min=0, help="For free text only."),
+]
+Temperature = Annotated[
+    float,
+    option("--temperature", panel=GENERATION_PANEL, min=0, max=5, help="0 is greedy decoding."),
+]
+TopP = Annotated[
+    float, option("--top-p", panel=GENERATION_PANEL, min=0.01, max=1, help="Nucleus sampling.")
+]
+Seed = Annotated[int, option("--seed", panel=GENERATION_PANEL, min=0, help="For sampling.")]
+Encoding = Annotated[
+    str | None,
+    option("--encoding", panel=INPUT_PANEL, help="Of texts that are not UTF-8, e.g. cp1252."),
+]
+MaxBytes = Annotated[
+    int,
+    option("--max-bytes", panel=INPUT_PANEL, min=1, help="Larger files are rejected unread."),
+]
+MaxPixels = Annotated[
+    int,
+    option("--max-pixels", panel=INPUT_PANEL, min=1, help="Larger images are rejected."),
+]
+Quiet = Annotated[
+    bool, option("--quiet", "-q", panel=LEDGER_PANEL, help="No progress, no final line.")
+]
+Verbose = Annotated[
+    bool,
+    option("--verbose", "-v", panel=LEDGER_PANEL, help="Name each document; a closing table."),
+]
+FsyncOption = Annotated[
+    Fsync,
+    option(
+        "--fsync",
+        panel=LEDGER_PANEL,
+        help="never: faster; a power loss may take the last records (a kill does not).",
+    ),
+]

@@ -1,0 +1,55 @@
+"""The words at the end of a run."""
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from medgemma_cli.display import visible
+
+if TYPE_CHECKING:
+    from medgemma_cli.pipeline import Totals
+
+STATUSES = ("ok", "flagged", "failed", "rejected")
+
+
+def final_line(totals: "Totals", skipped_kinds: Counter[str], out: Path, seconds: float) -> str:
+    """One line for a log: what the inputs came to, and where the rest is told."""
+    told = ", ".join(f"{totals.status[s]} {s}" for s in STATUSES if totals.status[s]) or "none"
+    done = totals.inferred + totals.reused + totals.duplicates
+    work = "nothing to do; " if totals.cached == totals.documents and not totals.left else ""
+    parts = [f"medgemma: {work}{totals.documents} documents: {told}"]
+    counts = {
+        "generated": totals.inferred,
+        "unchanged": totals.cached,
+        "reused": totals.reused,
+        "duplicates": totals.duplicates,
+        "summaries rebuilt": totals.rebuilt,
+    }
+    parts.append(", ".join(f"{n} {name}" for name, n in counts.items() if n) or "0 generated")
+    if totals.left:
+        parts.append("work remains, run again")
+    if totals.altered:
+        parts.append(f"warning: {totals.altered} summaries were altered by hand")
+    speed = f", {totals.completion_tokens / seconds:.0f} tokens/s" if done and seconds else ""
+    parts.append(f"{seconds:.1f} s{speed}")
+    line = "; ".join(parts) + skipped(skipped_kinds)
+    if totals.status["failed"] + totals.status["rejected"]:
+        line += f"; see: medgemma status {visible(str(out))} --failed"
+    return line
+
+
+def skipped(kinds: Counter[str]) -> str:
+    """`; skipped 3: 2 .pdf, 1 .xyz`, or nothing."""
+    if not kinds:
+        return ""
+    told = ", ".join(f"{n} {visible(kind)}" for kind, n in kinds.most_common(8))
+    return f"; skipped {kinds.total()}: {told}"
+
+
+def closing_table(totals: "Totals") -> str:
+    """Counts by status, by flag and by degradation, as lines."""
+    rows = [(f"status {name}", totals.status[name]) for name in STATUSES]
+    rows += [(f"flag {name}", n) for name, n in sorted(totals.rules.items())]
+    rows += [(f"degraded {visible(name)}", n) for name, n in sorted(totals.degraded.items())]
+    width = max(len(name) for name, _ in rows)
+    return "\n".join(f"  {name:{width}}  {n:>7}" for name, n in rows)

@@ -1,0 +1,301 @@
+"""`medgemma run`: a folder of documents in, records and summaries out."""
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from medgemma_cli.commands import options as o
+from medgemma_cli.errors import (
+    DOCUMENTS_FAILED,
+    GATE,
+    OK,
+    RUN_AGAIN,
+    NoInputError,
+    UsageError,
+)
+
+if TYPE_CHECKING:
+    from medgemma_cli.discover import Discovery
+    from medgemma_cli.engines.base import Engine
+    from medgemma_cli.job import Job
+    from medgemma_cli.pipeline import Totals
+    from medgemma_cli.progress import Reporter
+
+DEFAULT_MODEL = "google/medgemma-1.5-4b-it"
+
+
+def run(
+    paths: Annotated[
+        list[str] | None,
+        typer.Argument(help="Files, folders, globs, or - for one document from stdin."),
+    ] = None,
+    out: Annotated[
+        Path, o.option("--out", "-o", help="Output folder: records.jsonl and the summaries.")
+    ] = Path("summaries"),
+    model: o.Model = DEFAULT_MODEL,
+    template: o.Template = "summarize",
+    question: Annotated[
+        str | None, o.option("--question", help="For templates that ask one.")
+    ] = None,
+    system: o.System = None,
+    limit: Annotated[
+        int | None, o.option("--limit", min=1, help="Only the first N inputs.")
+    ] = None,
+    force: Annotated[
+        bool, o.option("--force", help="Infer again, even what is done already.")
+    ] = False,
+    retry_failed: Annotated[
+        bool, o.option("--retry-failed", help="Try failed documents again, 3 times in all.")
+    ] = False,
+    max_time: Annotated[
+        str | None,
+        o.option("--max-time", help="Stop after 90s, 30m or 8h; exit 75 if work is left."),
+    ] = None,
+    dry_run: Annotated[
+        bool, o.option("--dry-run", help="Say what would run and why; load and write nothing.")
+    ] = False,
+    fail_on: Annotated[
+        list[o.FailOn] | None,
+        o.option("--fail-on", help="Exit 4 if any current record is this. Repeatable."),
+    ] = None,
+    json_lines: Annotated[
+        bool, o.option("--json", help="Current records of the inputs on stdout, a line each.")
+    ] = False,
+    files_from: Annotated[
+        str | None,
+        o.option("--files-from", panel=o.INPUT_PANEL, help="A file with one path a line, or -."),
+    ] = None,
+    include: Annotated[
+        list[str] | None,
+        o.option("--include", panel=o.INPUT_PANEL, help="Only paths matching. Repeatable."),
+    ] = None,
+    exclude: Annotated[
+        list[str] | None,
+        o.option("--exclude", panel=o.INPUT_PANEL, help="Not paths matching. Repeatable."),
+    ] = None,
+    encoding: o.Encoding = None,
+    max_bytes: o.MaxBytes = 50_000_000,
+    max_pixels: o.MaxPixels = 64_000_000,
+    precision: o.PrecisionOption = o.PrecisionChoice.auto,
+    double_quant: o.DoubleQuant = True,
+    device: o.Device = "auto",
+    batch_size: Annotated[
+        int, o.option("--batch-size", panel=o.MODEL_PANEL, min=1, help="Documents at once.")
+    ] = 8,
+    revision: o.Revision = None,
+    offline: o.Offline = False,
+    engine: o.Engine = o.EngineChoice.local,
+    echo_delay: o.EchoDelay = 0.0,
+    max_new_tokens: o.MaxNewTokens = None,
+    min_new_tokens: o.MinNewTokens = 0,
+    temperature: o.Temperature = 0.0,
+    top_p: o.TopP = 1.0,
+    seed: o.Seed = 0,
+    fresh: Annotated[
+        bool,
+        o.option("--fresh", panel=o.LEDGER_PANEL, help="New ledger; the old goes to quarantine/."),
+    ] = False,
+    fsync: o.FsyncOption = o.Fsync.always,
+    quiet: o.Quiet = False,
+    verbose: o.Verbose = False,
+) -> None:
+    """Summarise documents: one JSON line in OUT/records.jsonl and one Markdown file each.
+
+    Run the same command again and only what is new or changed is done.
+    """
+    from medgemma_cli import discover, readers
+    from medgemma_cli.commands import wiring
+    from medgemma_cli.job import Job
+    from medgemma_cli.progress import reporter_for
+
+    started = time.monotonic()
+    seconds = parse_duration(max_time) if max_time is not None else None
+    chosen = wiring.load_template(template, system)
+    job = Job(
+        template=chosen,
+        limits=wiring.make_limits(chosen, max_new_tokens, min_new_tokens, temperature, top_p, seed),
+        read_limits=wiring.make_read_limits(encoding, max_bytes, max_pixels),
+        question=question,
+        force=force,
+        retry_failed=retry_failed,
+        fsync=fsync == "always",
+    )
+    discover.check_output_folder(paths or [], out)
+    sources = discover.Discovery(
+        paths or [],
+        readers.SUFFIXES,
+        files=_listed(files_from),
+        include=include or [],
+        exclude=exclude or [],
+        out=out,
+        limit=limit,
+    )
+    if next(iter(sources), None) is None:
+        raise NoInputError(
+            f"No document was found{skipped_text(sources)}.",
+            "Give a folder, files or a glob; `medgemma run --help` lists the kinds.",
+        )
+    reporter = reporter_for(quiet=quiet, verbose=verbose)
+    made = wiring.make_engine(
+        engine,
+        model=model,
+        revision=revision,
+        offline=offline,
+        precision=precision,
+        double_quant=double_quant,
+        device=device,
+        batch_size=batch_size,
+        echo_delay=echo_delay,
+        reporter=reporter,
+    )
+    raise typer.Exit(
+        _plan(job, out, made, sources, json_lines)
+        if dry_run
+        else _execute(
+            job,
+            out,
+            made,
+            sources,
+            reporter,
+            seconds=seconds,
+            fresh=fresh,
+            fail_on=set(map(str, fail_on or [])),
+            json_lines=json_lines,
+            quiet=quiet,
+            verbose=verbose,
+            started=started,
+        )
+    )
+
+
+def _listed(files_from: str | None) -> list[str]:
+    from medgemma_cli.discover import read_list
+
+    if files_from is None:
+        return []
+    try:
+        if files_from == "-":
+            return read_list(os.fsdecode(line) for line in sys.stdin.buffer)
+        with Path(files_from).open("rb") as file:
+            return read_list(os.fsdecode(line) for line in file)
+    except OSError:
+        raise UsageError("The list of --files-from cannot be read.", "Check its path.") from None
+
+
+def _execute(
+    job: "Job",
+    out: Path,
+    engine: "Engine",
+    sources: "Discovery",
+    reporter: "Reporter",
+    *,
+    seconds: float | None,
+    fresh: bool,
+    fail_on: set[str],
+    json_lines: bool,
+    quiet: bool,
+    verbose: bool,
+    started: float,
+) -> int:
+    from medgemma_cli.commands.report import closing_table, final_line
+    from medgemma_cli.ledger import Ledger
+    from medgemma_cli.pipeline import Run
+    from medgemma_cli.progress import emit
+    from medgemma_cli.signals import Stopper
+
+    stopper = Stopper(seconds)
+    with stopper.watching(), Ledger(out, fsync=job.fsync) as ledger:
+        for warning in ledger.warnings:
+            reporter.note(f"warning: {warning}")
+        process = Run(
+            job,
+            ledger,
+            engine,
+            reporter,
+            keep_going=stopper.keep_going,
+            on_record=(lambda record: emit(record.model_dump_json(by_alias=True)))
+            if json_lines
+            else None,
+        )
+        process.prepare(fresh=fresh)
+        reporter.begin(_total(sources) if reporter.wants_total else None)
+        try:
+            totals = process.execute(sources)
+        finally:
+            reporter.end()
+    if not quiet:
+        elapsed = time.monotonic() - started
+        emit(final_line(totals, sources.skipped, out, elapsed), sys.stderr)
+        if verbose:
+            emit(closing_table(totals), sys.stderr)
+    return exit_code(totals, fail_on, stopper.code)
+
+
+def _total(sources: "Discovery") -> int:
+    return sum(1 for _ in sources)
+
+
+def exit_code(totals: "Totals", fail_on: set[str], stopped: int | None) -> int:
+    """130 and 75 before 4, before 3, before 0. Cached records count like new ones.
+
+    75 only while work remains: a time that was up when all was done is no reason to run again.
+    """
+    if stopped is not None and (stopped != RUN_AGAIN or totals.left):
+        return stopped
+    bad = totals.status["failed"] + totals.status["rejected"]
+    flagged = totals.status["flagged"]
+    if ("failed" in fail_on and bad) or ("flagged" in fail_on and flagged):
+        return GATE
+    return DOCUMENTS_FAILED if bad else OK
+
+
+def _plan(job: "Job", out: Path, engine: "Engine", sources: "Discovery", json_lines: bool) -> int:
+    import json
+    from collections import Counter
+
+    from medgemma_cli.display import visible
+    from medgemma_cli.ledger import Ledger
+    from medgemma_cli.pipeline import Run
+    from medgemma_cli.progress import SilentReporter, emit
+
+    counts: Counter[str] = Counter()
+    with Ledger(out, read_only=True) as ledger:
+        for step in Run(job, ledger, engine, SilentReporter()).plan(sources):
+            counts[step.action] += 1
+            name = step.source.relative
+            if json_lines:
+                line = {"source": name, "action": step.action, "why": step.why, "key": step.key}
+                emit(json.dumps(line))
+            elif step.action != "cached":
+                emit(f"{step.action:9} {step.why:12} {visible(name)}")
+    told = ", ".join(f"{n} {action}" for action, n in sorted(counts.items())) or "nothing"
+    emit(f"medgemma: dry run: {told}; nothing was loaded or written", sys.stderr)
+    return OK
+
+
+def skipped_text(sources: "Discovery") -> str:
+    """`; skipped 3: 2 .pdf, 1 .xyz`, or nothing."""
+    from medgemma_cli.commands.report import skipped
+
+    return skipped(sources.skipped)
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of ``90``, ``90s``, ``30m`` or ``8h``.
+
+    Raises:
+        UsageError: it is none of these.
+    """
+    factor = {"s": 1, "m": 60, "h": 3600}.get(text[-1:])
+    number = text[:-1] if factor else text
+    try:
+        seconds = float(number) * (factor or 1)
+    except ValueError:
+        seconds = -1.0
+    if not 0 < seconds < float("inf"):
+        raise UsageError("--max-time is not a duration.", "Examples: 90s, 30m, 8h.")
+    return seconds

@@ -1,0 +1,100 @@
+"""What `run` and `ask` share: options become an engine, limits and a template."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from medgemma_cli.errors import ConfigError, UsageError
+
+if TYPE_CHECKING:
+    from medgemma_cli.commands.options import EngineChoice, PrecisionChoice
+    from medgemma_cli.engines.base import Engine
+    from medgemma_cli.progress import Reporter
+    from medgemma_cli.readers import ReadLimits
+    from medgemma_cli.records import Limits, Precision
+    from medgemma_cli.templates import Template
+
+
+def make_engine(
+    engine: "EngineChoice",
+    *,
+    model: str,
+    revision: str | None,
+    offline: bool,
+    precision: "PrecisionChoice",
+    double_quant: bool,
+    device: str,
+    batch_size: int,
+    echo_delay: float,
+    reporter: "Reporter",
+) -> "Engine":
+    """The engine asked for. Resolves the checkpoint; loads nothing."""
+    if engine == "echo":
+        from medgemma_cli.engines.echo import EchoEngine
+
+        return EchoEngine(echo_delay)
+    from medgemma_cli import models
+    from medgemma_cli.engines.local import LocalEngine, LocalOptions
+
+    checkpoint = models.resolve(model, revision=revision, offline=offline, step=reporter.step)
+    options = LocalOptions(
+        precision=cast("Precision", str(precision)),
+        device=device,
+        double_quant=double_quant,
+        batch_size=batch_size,
+    )
+    return LocalEngine(checkpoint, options, step=reporter.step, tokens=reporter.tokens)
+
+
+def load_template(name: str, system: str | None) -> "Template":
+    """The template, with `--system TEXT|@FILE` in place of its system text."""
+    from medgemma_cli import templates
+
+    if system is not None and system.startswith("@"):
+        try:
+            system = Path(system[1:]).read_text("utf-8").strip()
+        except (OSError, UnicodeDecodeError):
+            raise ConfigError(
+                "The file of --system cannot be read as UTF-8 text.", "Check the path after @."
+            ) from None
+    return templates.load(name, system=system)
+
+
+def make_limits(
+    template: "Template",
+    max_new_tokens: int | None,
+    min_new_tokens: int,
+    temperature: float,
+    top_p: float,
+    seed: int,
+) -> "Limits":
+    """The template's own budget, unless one was asked for."""
+    from medgemma_cli.records import Limits
+
+    limits = Limits(
+        max_new_tokens=max_new_tokens or template.max_new_tokens,
+        min_new_tokens=min_new_tokens,
+        temperature=temperature,
+        top_p=top_p,
+        seed=seed,
+    )
+    if limits.min_new_tokens > limits.max_new_tokens:
+        raise UsageError(
+            "--min-new-tokens is above --max-new-tokens.", "Lower the first or raise the second."
+        )
+    return limits
+
+
+def make_read_limits(encoding: str | None, max_bytes: int, max_pixels: int) -> "ReadLimits":
+    """Bounds of the readers; checks that the encoding exists."""
+    import codecs
+
+    from medgemma_cli.readers import ReadLimits
+
+    if encoding is not None:
+        try:
+            encoding = codecs.lookup(encoding).name
+        except LookupError:
+            raise UsageError(
+                "There is no such --encoding.", "Examples: utf-8, cp1252, latin-1, utf-16."
+            ) from None
+    return ReadLimits(max_bytes=max_bytes, max_pixels=max_pixels, encoding=encoding)

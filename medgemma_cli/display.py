@@ -1,0 +1,44 @@
+"""Text from documents and file names, made safe to show. Imports nothing local."""
+
+import re
+
+# C0 (tab and newline are handled by the caller), DEL, C1, bidirectional and zero-width controls,
+# line and paragraph separators, the BOM, tags, and the lone surrogates of undecodable names.
+_UNSAFE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff"
+    "\ud800-\udfff\U000e0000-\U000e007f]"
+)
+_UNSAFE_BUT_LINES = re.compile(_UNSAFE.pattern.replace("\x00-\x1f", "\x00-\x08\x0b-\x1f"))
+
+
+def _escape(match: re.Match[str]) -> str:
+    code = ord(match.group())
+    if code < 0x100:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def visible(text: str, *, keep_lines: bool = False) -> str:
+    r"""Show control, bidirectional and zero-width characters as escapes such as ``\x1b``.
+
+    rich escapes markup but passes terminal controls through, so everything that came from
+    outside goes through here before it meets a terminal, a log or a summary. With
+    ``keep_lines`` newline and tab survive.
+    """
+    return (_UNSAFE_BUT_LINES if keep_lines else _UNSAFE).sub(_escape, text)
+
+
+# What Markdown or HTML would act on. A backslash keeps the character and takes its meaning.
+_MARKDOWN = re.compile(r"([\\`*_\[\]!|~#])")
+
+
+def markdown_text(text: str) -> str:
+    """One line of plain text as Markdown that shows exactly that text.
+
+    No HTML, image, link or control character survives as such: ``<script>`` is shown, not run,
+    and nothing is fetched.
+    """
+    flat = visible(" ".join(text.split()))
+    flat = flat.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    # "://" would be made a link by several renderers.
+    return _MARKDOWN.sub(r"\\\1", flat).replace("://", ":&#47;&#47;")

@@ -1,0 +1,1 @@
+"""Engines: `local` (transformers on this machine) and `echo` (no model)."""

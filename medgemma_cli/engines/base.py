@@ -1,0 +1,71 @@
+"""The contract of every engine. No torch here, and none behind it until there is work."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Protocol
+
+from medgemma_cli.errors import DocumentError
+from medgemma_cli.records import Generation, ModelInfo, Prompt
+
+
+def check_fits(prompt: Prompt, engine: "Engine") -> None:
+    """See, before generating, that the engine can take a prompt.
+
+    Raises:
+        DocumentError: ``no_vision``; ``too_long``, prompt and answer are over the window.
+    """
+    if prompt.images and not engine.reads_images:
+        raise DocumentError("no_vision")
+    if engine.count(prompt) + prompt.limits.max_new_tokens > engine.window:
+        raise DocumentError("too_long")
+
+
+def always() -> bool:
+    """Keep going."""
+    return True
+
+
+class Engine(Protocol):
+    """Answers prompts. Knows nothing of files, as the pipeline knows nothing of tokens.
+
+    Making an engine is cheap: tokenizer and weights are loaded by the first call that needs
+    them, so a run with nothing to do loads nothing.
+    """
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What of the engine is part of every key. Costs no loading; JSON values only."""
+
+    @property
+    def info(self) -> ModelInfo:
+        """Which model answers, for the record; precision is known once the weights are loaded."""
+
+    @property
+    def window(self) -> int:
+        """The longest prompt and answer together, in tokens."""
+
+    @property
+    def reads_images(self) -> bool:
+        """Whether prompts may carry images."""
+
+    def count(self, prompt: Prompt) -> int:
+        """The prompt's length in tokens, images included; loads the tokenizer at most.
+
+        Raises:
+            DocumentError: ``control_tokens``, the document could not be kept apart.
+        """
+
+    def generate(
+        self, prompts: Iterable[Prompt], keep_going: Callable[[], bool] = always
+    ) -> Iterator[Generation]:
+        """One `Generation` a prompt, in any order, as they finish.
+
+        Lazy: takes prompts only as it needs them and holds a bounded number. A prompt that fails
+        comes back with an `error` code and does not disturb the others. Before each batch
+        `keep_going` is asked; after a no, prompts taken but not begun get no answer.
+
+        Raises:
+            ModelUnavailableError: the model cannot be loaded or the device was lost.
+        """
+
+    def stream(self, prompt: Prompt) -> Iterator[str | Generation]:
+        """The answer piece by piece, thoughts already taken out; the `Generation` last."""

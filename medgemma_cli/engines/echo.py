@@ -1,0 +1,110 @@
+"""No model: a deterministic answer in the template's shape, made of the document's own words.
+
+For trying pipelines, for measuring everything around the model, and for fault tests. Its records
+say `engine: echo`; nothing it writes is a summary.
+"""
+
+import json
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
+from itertools import cycle, islice
+from typing import Any
+
+from medgemma_cli.engines.base import always
+from medgemma_cli.records import Generation, ModelInfo, Prompt, Usage
+
+_SPACES = re.compile(r"\s+")
+_NOT_TEXT = re.compile(r"[\x00-\x1f\x7f]")
+
+
+class EchoEngine:
+    """Answers from the document's lines, after `delay` seconds a document."""
+
+    window = 1_000_000
+    reads_images = True
+
+    def __init__(self, delay: float = 0.0) -> None:
+        self.identity: dict[str, Any] = {"engine": "echo", "version": 1}
+        self.info = ModelInfo(id="echo", engine="echo")
+        self._delay = delay
+
+    def count(self, prompt: Prompt) -> int:
+        """White-space separated words of all text; images are free."""
+        return sum(len(part.text.split()) for m in prompt.messages for part in m.parts)
+
+    def generate(
+        self, prompts: Iterable[Prompt], keep_going: Callable[[], bool] = always
+    ) -> Iterator[Generation]:
+        """One prompt after another, in order."""
+        for prompt in prompts:
+            if not keep_going():
+                return
+            yield self._answer(prompt)
+
+    def stream(self, prompt: Prompt) -> Iterator[str | Generation]:
+        """The answer word by word, then the `Generation`."""
+        generation = self._answer(prompt)
+        yield from re.findall(r"\S+\s*", generation.text)
+        yield generation
+
+    def _answer(self, prompt: Prompt) -> Generation:
+        started = time.perf_counter()
+        if self._delay:
+            time.sleep(self._delay)
+        lines = _lines(prompt)
+        if prompt.contract.kind == "text":
+            text = " ".join(islice(lines, 3))
+        else:
+            schema = _schema(prompt.contract.json_schema)
+            text = json.dumps(_value(schema, schema, cycle(lines)), ensure_ascii=False)
+        words = len(text.split())
+        usage = Usage(
+            prompt_tokens=self.count(prompt), completion_tokens=words, images=len(prompt.images)
+        )
+        seconds = time.perf_counter() - started
+        return Generation(id=prompt.id, text=text, usage=usage, seconds=seconds)
+
+
+@lru_cache(maxsize=32)
+def _schema(text: str) -> dict[str, Any]:
+    schema: dict[str, Any] = json.loads(text)
+    return schema
+
+
+def _lines(prompt: Prompt) -> list[str]:
+    parts = [part for message in prompt.messages for part in message.parts]
+    documents = [part.text for part in parts if part.kind == "document"]
+    last = [part.text for part in parts if part.kind == "text"][-1:]
+    text = "\n".join(
+        documents or [f"{image.width} by {image.height} pixels" for image in prompt.images] or last
+    )
+    lines = (_NOT_TEXT.sub(" ", line).strip("#*-|>:=_ \t\"'([") for line in text.splitlines())
+    return [line for line in lines if line and line[0].isalnum()] or ["nothing readable"]
+
+
+def _value(schema: dict[str, Any], root: dict[str, Any], lines: Iterator[str]) -> Any:
+    if "$ref" in schema:
+        return _value(root["$defs"][schema["$ref"].rpartition("/")[2]], root, lines)
+    if "enum" in schema or "const" in schema:
+        return schema["enum"][-1] if "enum" in schema else schema["const"]
+    kind = schema["type"]
+    if kind == "object":
+        if "quote" in schema["properties"]:
+            line = _fit(schema["properties"]["quote"], next(lines))
+            return {"statement": line, "quote": line}
+        return {name: _value(s, root, lines) for name, s in schema["properties"].items()}
+    if kind == "array":
+        wanted = max(schema.get("minItems", 0), min(2, schema.get("maxItems", 2)))
+        return [_value(schema["items"], root, lines) for _ in range(wanted)]
+    return _fit(schema, next(lines)) if kind == "string" else 0 if kind != "boolean" else False
+
+
+def _fit(schema: dict[str, Any], line: str) -> str:
+    """The line within the schema's bounds, cut at a word."""
+    line = _SPACES.sub(" ", line)
+    longest = schema.get("maxLength", 10_000) - 1
+    if len(line) > longest:
+        line = line[:longest].rpartition(" ")[0] or line[:longest]
+    return line.ljust(schema.get("minLength", 0), ".")

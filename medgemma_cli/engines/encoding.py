@@ -1,0 +1,133 @@
+"""`Prompt` → token ids, so that no text of a document can be a control token.
+
+The chat template is rendered with a sentinel for every part, and its own markup is tokenised as
+usual. Every part's text is tokenised as data: strings that name control tokens are cut after
+their first character, so they are ordinary tokens of the same text. The ids are then counted:
+there must be as many control tokens as the markup has.
+"""
+
+import re
+from collections import OrderedDict
+from typing import Any, NamedTuple
+
+from medgemma_cli.engines.thoughts import CLOSE, OPEN
+from medgemma_cli.errors import ConfigError, DocumentError
+from medgemma_cli.records import Image, Prompt
+
+_SENTINEL = re.compile("\ue000([0-9]+)\ue001")
+# In Gemma's vocabulary, but not (or not everywhere) declared special.
+_NAMED = (
+    "<start_of_turn>",
+    "<end_of_turn>",
+    "<start_of_image>",
+    "<end_of_image>",
+    "<image_soft_token>",
+    "[multimodal]",
+)
+_KEPT = 256
+
+
+class Encoded(NamedTuple):
+    """Token ids of one prompt, and the images that its image tokens stand for, in order."""
+
+    ids: list[int]
+    images: tuple[Image, ...]
+
+
+class Encoder:
+    """Encodes prompts with one checkpoint's tokenizer and, if it has one, processor.
+
+    Raises:
+        ConfigError: 78, the checkpoint has no chat template.
+    """
+
+    def __init__(self, tokenizer: Any, processor: Any | None) -> None:
+        self.tokenizer = tokenizer
+        self.processor = processor
+        template = getattr(processor, "chat_template", None) or tokenizer.chat_template
+        if not template:
+            raise ConfigError(
+                "The model has no chat template; it is a base model.",
+                "Use an instruction-tuned checkpoint (its name ends in -it).",
+            )
+        self._chat: Any = processor if getattr(processor, "chat_template", None) else tokenizer
+        added = [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
+        known = tokenizer.get_vocab()
+        names = {name for name in (*_NAMED, *added) if name in known and len(name) > 1}
+        names |= {name for name in known if name.startswith("<unused") and name.endswith(">")}
+        self.control = frozenset(known[name] for name in names)
+        longest_first = sorted(names, key=len, reverse=True)
+        self._control_text = re.compile("|".join(map(re.escape, longest_first)))
+        self.image_id = known.get("<image_soft_token>", -1)
+        self.thought = (known.get(OPEN, -1), known.get(CLOSE, -1))
+        turn_end = known.get("<end_of_turn>")
+        self.stop = [i for i in (tokenizer.eos_token_id, turn_end) if i is not None]
+        self._cache: OrderedDict[str, Encoded] = OrderedDict()
+
+    def encode(self, prompt: Prompt) -> Encoded:
+        """The ids of a prompt; the last few are remembered.
+
+        Raises:
+            DocumentError: ``control_tokens``, a part's text made one; ``no_vision``.
+        """
+        if prompt.id in self._cache:
+            return self._cache[prompt.id]
+        encoded = Encoded(self._encode(prompt), prompt.images)
+        self._cache[prompt.id] = encoded
+        if len(self._cache) > _KEPT:
+            self._cache.popitem(last=False)
+        return encoded
+
+    def _encode(self, prompt: Prompt) -> list[int]:
+        parts = [part for message in prompt.messages for part in message.parts]
+        messages = []
+        first = 0
+        for message in prompt.messages:
+            marks = range(first, first + len(message.parts))
+            first = marks.stop
+            content = "".join(f"\ue000{i}\ue001" for i in marks)
+            messages.append({"role": message.role, "content": content})
+        chat = self._chat.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        ids: list[int] = []
+        own = 0
+        # A split on one group alternates markup and part numbers.
+        for i, piece in enumerate(_SENTINEL.split(chat)):
+            if i % 2 == 0:
+                new = self._plain(piece)
+                own += self._controls(new)
+            elif parts[int(piece)].kind == "image":
+                new = self._image()
+                own += self._controls(new)
+            else:
+                new = self.data(parts[int(piece)].text)
+            ids += new
+        if self._controls(ids) != own:
+            raise DocumentError("control_tokens")
+        return ids
+
+    def data(self, text: str) -> list[int]:
+        """Tokenise text so that no control token can come of it; it decodes to the same text."""
+        pieces: list[str] = []
+        at = 0
+        for match in self._control_text.finditer(text):
+            pieces.append(text[at : match.start() + 1])
+            at = match.start() + 1
+        pieces.append(text[at:])
+        return [token for piece in pieces if piece for token in self._split(piece)]
+
+    def _split(self, text: str) -> list[int]:
+        encoding = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)
+        ids: list[int] = encoding["input_ids"]
+        return ids
+
+    def _plain(self, text: str) -> list[int]:
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return ids if text else []
+
+    def _image(self) -> list[int]:
+        if self.processor is None:
+            raise DocumentError("no_vision")
+        return self._plain(self.processor.full_image_sequence)
+
+    def _controls(self, ids: list[int]) -> int:
+        return sum(token in self.control for token in ids)

@@ -1,0 +1,446 @@
+"""transformers on this machine: tokenizer first, weights when the first prompt is there.
+
+Batches are left-padded and sorted by length within a small look-ahead. An answer that is empty,
+padding only, or came of logits that are not finite climbs a ladder, each step noted in
+`degraded`: fp16 → the model loaded again in bf16 → once more with 48 new tokens at least → a
+failed generation with the reason.
+"""
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from medgemma_cli import models
+from medgemma_cli.engines.base import always
+from medgemma_cli.engines.encoding import Encoded, Encoder
+from medgemma_cli.engines.grammar import Compiler, Guard
+from medgemma_cli.engines.loading import (
+    Loaded,
+    free_memory,
+    load_model,
+    load_tokenizer,
+    pick_device,
+    pick_precision,
+)
+from medgemma_cli.engines.thoughts import strip_thoughts
+from medgemma_cli.errors import ModelUnavailableError
+from medgemma_cli.records import Generation, Limits, ModelInfo, Precision, Prompt, Usage
+
+_LOG = logging.getLogger(__name__)
+_LOOK_AHEAD = 4
+_FALLBACK_TOKENS = 48
+
+
+@dataclass(frozen=True)
+class LocalOptions:
+    """How to load and how to batch."""
+
+    precision: Precision = "auto"
+    device: str = "auto"
+    double_quant: bool = True
+    batch_size: int = 8
+
+
+def _quiet(text: str, done: int, total: int) -> None:
+    return
+
+
+class LocalEngine:
+    """One checkpoint on one device.
+
+    Args:
+        step: told of slow steps, with how far they are.
+        tokens: told of every step's new tokens.
+    """
+
+    def __init__(
+        self,
+        checkpoint: models.Checkpoint,
+        options: LocalOptions | None = None,
+        *,
+        step: models.Step = _quiet,
+        tokens: Callable[[int], None] = lambda count: None,
+    ) -> None:
+        self._checkpoint = checkpoint
+        self._options = options or LocalOptions()
+        self._step = step
+        self._tokens = tokens
+        self._encoder: Encoder | None = None
+        self._config: dict[str, Any] | None = None
+        self._loaded: Loaded | None = None
+        self._compiler: Compiler | None = None
+        self._fallback: str | None = None
+        self._stopped = threading.Event()
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Fingerprint of weights and tokenizer, and the precision asked for."""
+        options = self._options
+        quantised = options.precision in ("nf4", "fp4")
+        return {
+            "engine": "local",
+            "weights": self._checkpoint.fingerprint,
+            "adapter": None,
+            "precision": options.precision,
+            "double_quant": options.double_quant if quantised else None,
+        }
+
+    @property
+    def info(self) -> ModelInfo:
+        """The resolved checkpoint; precision as loaded, after any fallback."""
+        loaded = self._loaded
+        return ModelInfo(
+            id=self._checkpoint.id,
+            revision=self._checkpoint.revision,
+            path=str(self._checkpoint.path) if self._checkpoint.path else None,
+            precision=loaded.precision if loaded else None,
+            asked=self._options.precision,
+            engine="local",
+        )
+
+    @property
+    def window(self) -> int:
+        """The model's `max_position_embeddings`."""
+        return models.window(self._settings())
+
+    @property
+    def reads_images(self) -> bool:
+        """Whether the checkpoint has a vision tower."""
+        return models.is_multimodal(self._settings())
+
+    def _settings(self) -> dict[str, Any]:
+        if self._config is None:
+            self._checkpoint = models.fetch(self._checkpoint, self._step)
+            assert self._checkpoint.path is not None
+            self._config = models.config(self._checkpoint.path)
+        return self._config
+
+    def _encode(self, prompt: Prompt) -> Encoded:
+        if self._encoder is None:
+            multimodal = self.reads_images
+            assert self._checkpoint.path is not None
+            self._step("loading the tokenizer", 0, 0)
+            self._encoder = Encoder(*load_tokenizer(self._checkpoint.path, multimodal))
+        return self._encoder.encode(prompt)
+
+    def count(self, prompt: Prompt) -> int:
+        """Exact: the prompt's token ids, an image's among them."""
+        return len(self._encode(prompt).ids)
+
+    def _load(self) -> Loaded:
+        if self._loaded is None:
+            device = pick_device(self._options.device)
+            precision = pick_precision(self._options.precision, device)
+            self._loaded = self._load_as(precision, device)
+        return self._loaded
+
+    def _load_as(self, precision: Precision, device: str) -> Loaded:
+        folder, encoder = self._checkpoint.path, self._encoder
+        assert folder is not None and encoder is not None
+        self._step(f"loading the model ({precision} on {device})", 0, 0)
+        weights = models.parameters(self._checkpoint) or 0
+        need, free = models.memory_needed(weights, precision), free_memory(device)
+        if need > free:
+            raise ModelUnavailableError(
+                f"The model needs about {need / 2**30:.1f} GiB at {precision}; "
+                f"{free / 2**30:.1f} GiB are free on {device}.",
+                "Try --precision nf4 or int8, a smaller --model, or free some memory.",
+            )
+        model = load_model(
+            folder,
+            multimodal=self.reads_images,
+            precision=precision,
+            device=device,
+            double_quant=self._options.double_quant,
+        )
+        self._step("model loaded", 1, 1)
+        return Loaded(model, encoder.tokenizer, encoder.processor, device, precision)
+
+    def generate(
+        self, prompts: Iterable[Prompt], keep_going: Callable[[], bool] = always
+    ) -> Iterator[Generation]:
+        """Batches of a look-ahead of a few batches, sorted by length and kind."""
+        stream = iter(prompts)
+        size = self._options.batch_size
+        while window := list(islice(stream, size * _LOOK_AHEAD)):
+            window.sort(key=lambda prompt: (_kind(prompt), self.count(prompt)))
+            while window:
+                if not keep_going():
+                    return
+                kind = _kind(window[0])
+                batch = [prompt for prompt in window[:size] if _kind(prompt) == kind]
+                del window[: len(batch)]
+                yield from self._answer(batch)
+
+    def stream(self, prompt: Prompt) -> Iterator[str | Generation]:
+        """Text as it comes, from a worker thread; closing the iterator stops it."""
+        self._encode(prompt)
+        self._load()
+        pieces: queue.Queue[str | Generation | BaseException] = queue.Queue()
+        start, sent = len(self._encode(prompt).ids), 0
+
+        def show(ids: Any) -> None:
+            nonlocal sent
+            text, _ = self._text(ids[0, start:].tolist())
+            if not text.endswith("\ufffd") and len(text) > sent:
+                pieces.put(text[sent:])
+                sent = len(text)
+
+        def work() -> None:
+            try:
+                generation = self._answer([prompt], show)[0]
+                if len(generation.text) > sent:
+                    pieces.put(generation.text[sent:])
+                pieces.put(generation)
+            except BaseException as error:
+                pieces.put(error)
+
+        threading.Thread(target=work, daemon=True).start()
+        try:
+            while True:
+                piece = pieces.get()
+                if isinstance(piece, BaseException):
+                    raise piece
+                yield piece
+                if isinstance(piece, Generation):
+                    return
+        finally:
+            self._stopped.set()
+
+    # -- one batch --------------------------------------------------------------------------
+
+    def _answer(
+        self, batch: list[Prompt], show: Callable[[Any], None] | None = None
+    ) -> list[Generation]:
+        """Every prompt's generation, after the ladder."""
+        self._load()
+        answers = {g.id: g for g in self._attempt(batch, 0, show)}
+        assert self._loaded is not None
+        again = [p for p in batch if answers[p.id].error in ("bad_logits", "empty_output")]
+        if again and self._loaded.precision == "fp16":
+            self._reload()
+            answers |= {g.id: g for g in self._attempt(again, 0, None)}
+            again = [p for p in again if answers[p.id].error in ("bad_logits", "empty_output")]
+        again = [p for p in again if answers[p.id].error == "empty_output"]
+        if again and again[0].contract.kind == "text":
+            for generation in self._attempt(again, _FALLBACK_TOKENS, None):
+                step = f"min_new_tokens:{_FALLBACK_TOKENS}"
+                noted = {"degraded": (*generation.degraded, step)}
+                answers[generation.id] = generation.model_copy(update=noted)
+        return [answers[prompt.id] for prompt in batch]
+
+    def _reload(self) -> None:
+        """fp16 overflowed: the same weights in bf16 (fp32 where the device has none)."""
+        assert self._loaded is not None
+        device = self._loaded.device
+        self._loaded = None
+        precision = pick_precision("auto", device)
+        self._fallback = f"precision:fp16->{precision}"
+        self._loaded = self._load_as(precision, device)
+
+    def _attempt(
+        self, batch: list[Prompt], at_least: int, show: Callable[[Any], None] | None
+    ) -> list[Generation]:
+        """Generate; a batch that fails is halved until the prompt at fault stands alone."""
+        import torch
+
+        code = "engine"
+        try:
+            return self._run(batch, at_least, show)
+        except torch.OutOfMemoryError:
+            code = "oom"
+        except (RuntimeError, ValueError, IndexError) as error:
+            if _device_lost(error):
+                raise ModelUnavailableError(
+                    "The device was lost.", "Check it with `medgemma doctor`, then run again."
+                ) from None
+            # The class only: the message may quote what was being worked on.
+            _LOG.debug("generation failed", exc_info=True)
+        # Outside the except block, or the traceback would keep the batch's memory alive.
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        if len(batch) == 1:
+            return [Generation(id=batch[0].id, finish_reason="error", error=code)]
+        half = len(batch) // 2
+        halves = (batch[:half], batch[half:])
+        note = f"batch_halved:{code}"
+        return [
+            g.model_copy(update={"degraded": (*g.degraded, note)})
+            for part in halves
+            for g in self._attempt(part, at_least, show)
+        ]
+
+    def _run(
+        self, batch: list[Prompt], at_least: int, show: Callable[[Any], None] | None
+    ) -> list[Generation]:
+        import torch
+
+        started = time.perf_counter()
+        loaded, limits = self._load(), batch[0].limits
+        encoded = [self._encode(prompt) for prompt in batch]
+        inputs = self._collate(encoded)
+        length = inputs["input_ids"].shape[1]
+        stop = self._stop_ids()
+        guard = self._guard(batch, length, stop, show)
+        if limits.temperature > 0:
+            torch.manual_seed(limits.seed)
+        with torch.inference_mode():
+            output = loaded.model.generate(
+                **inputs,
+                generation_config=self._generation_config(batch, limits, at_least, stop),
+                logits_processor=[guard],
+            )
+        seconds = (time.perf_counter() - started) / len(batch)
+        rows = output[:, length:].tolist()
+        return [
+            self._generation(prompt, len(e.ids), row, stop, guard, i, seconds)
+            for i, (prompt, e, row) in enumerate(zip(batch, encoded, rows, strict=True))
+        ]
+
+    def _stop_ids(self) -> list[int]:
+        assert self._loaded is not None and self._encoder is not None
+        own = self._loaded.model.generation_config.eos_token_id
+        ids = [own] if isinstance(own, int) else list(own or [])
+        return list(dict.fromkeys(ids + self._encoder.stop))
+
+    def _guard(
+        self,
+        batch: list[Prompt],
+        length: int,
+        stop: list[int],
+        show: Callable[[Any], None] | None,
+    ) -> Guard:
+        assert self._loaded is not None
+        schemas = [p.contract.json_schema if p.contract.kind == "json" else None for p in batch]
+        if self._compiler is None and any(schemas):
+            self._step("preparing the output grammar", 0, 0)
+            width = self._loaded.model.get_output_embeddings().weight.shape[0]
+            self._compiler = Compiler(self._loaded.tokenizer, width, stop)
+
+        def on_step(ids: Any, live: int) -> None:
+            self._tokens(live)
+            if show is not None and ids.shape[1] > length:
+                show(ids)
+
+        return Guard(self._compiler, schemas, length, batch[0].limits.max_new_tokens, stop, on_step)
+
+    def _generation_config(
+        self, batch: list[Prompt], limits: Limits, at_least: int, stop: list[int]
+    ) -> Any:
+        from transformers import GenerationConfig
+
+        assert self._loaded is not None
+        sampling: dict[str, Any] = {"do_sample": False}
+        if limits.temperature > 0:
+            sampling = {
+                "do_sample": True,
+                "temperature": limits.temperature,
+                "top_p": limits.top_p,
+                "top_k": 0,
+            }
+        # A grammar decides itself when an answer may end.
+        free = batch[0].contract.kind == "text"
+        shortest = max(limits.min_new_tokens, at_least) if free else 0
+        return GenerationConfig(
+            max_new_tokens=limits.max_new_tokens,
+            min_new_tokens=min(shortest, limits.max_new_tokens) or None,
+            eos_token_id=stop,
+            pad_token_id=self._pad_id(),
+            bos_token_id=self._loaded.tokenizer.bos_token_id,
+            use_cache=True,
+            **sampling,
+        )
+
+    def _pad_id(self) -> int:
+        assert self._loaded is not None
+        pad = self._loaded.tokenizer.pad_token_id
+        return 0 if pad is None else int(pad)
+
+    def _collate(self, encoded: list[Encoded]) -> dict[str, Any]:
+        """Left-padded ids, mask and, with images, token types and pixels, on the device."""
+        import torch
+
+        assert self._loaded is not None and self._encoder is not None
+        device = self._loaded.model.device
+        longest = max(len(e.ids) for e in encoded)
+        pads = [longest - len(e.ids) for e in encoded]
+        ids = torch.tensor(
+            [[self._pad_id()] * pad + e.ids for pad, e in zip(pads, encoded, strict=True)]
+        )
+        mask = torch.tensor([[0] * pad + [1] * (longest - pad) for pad in pads])
+        inputs: dict[str, Any] = {"input_ids": ids.to(device), "attention_mask": mask.to(device)}
+        if self._loaded.processor is not None:
+            types = (ids == self._encoder.image_id).long()
+            inputs["token_type_ids"] = types.to(device)
+            if images := [image for e in encoded for image in e.images]:
+                inputs["pixel_values"] = self._pixels(images)
+        return inputs
+
+    def _pixels(self, images: list[Any]) -> Any:
+        """Shape (images, 3, 896, 896) for MedGemma, in the model's own dtype."""
+        from PIL import Image as Pillow
+
+        assert self._loaded is not None and self._loaded.processor is not None
+        pictures = [Pillow.frombytes("RGB", (i.width, i.height), i.rgb) for i in images]
+        made = self._loaded.processor.image_processor(images=pictures, return_tensors="pt")
+        return made["pixel_values"].to(self._loaded.model.device, self._loaded.model.dtype)
+
+    # -- what came back ---------------------------------------------------------------------
+
+    def _text(self, ids: list[int]) -> tuple[str, bool]:
+        """Decoded text without thoughts and special tokens; whether a thought is left open."""
+        assert self._encoder is not None
+        tokenizer = self._encoder.tokenizer
+        kept, thinking = strip_thoughts(ids, *self._encoder.thought)
+        return tokenizer.decode(kept, skip_special_tokens=True), thinking
+
+    def _generation(
+        self,
+        prompt: Prompt,
+        length: int,
+        row: list[int],
+        stop: list[int],
+        guard: Guard,
+        index: int,
+        seconds: float,
+    ) -> Generation:
+        ended = next((i for i, token in enumerate(row) if token in stop), None)
+        written = row[:ended] if ended is not None else row
+        text, thinking = self._text(written)
+        error = None
+        if guard.bad[index]:
+            error = "bad_logits"
+        elif thinking:
+            error = "unclosed_thought"
+        elif not text.strip():
+            error = "empty_output"
+        degraded = [self._fallback] if self._fallback else []
+        degraded += ["shortened"] if guard.shortened[index] else []
+        usage = Usage(
+            prompt_tokens=length, completion_tokens=len(written), images=len(prompt.images)
+        )
+        return Generation(
+            id=prompt.id,
+            text=text,
+            finish_reason="error" if error else "stop" if ended is not None else "length",
+            usage=usage,
+            degraded=tuple(degraded),
+            error=error,
+            seconds=seconds,
+        )
+
+
+def _kind(prompt: Prompt) -> tuple[Any, ...]:
+    """Prompts of one kind may share a batch."""
+    limits = prompt.limits
+    return (prompt.contract.kind, len(prompt.images), *limits.model_dump().values())
+
+
+def _device_lost(error: Exception) -> bool:
+    text = str(error)
+    return any(word in text for word in ("device-side assert", "CUDA error", "device lost"))

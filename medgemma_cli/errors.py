@@ -1,0 +1,161 @@
+"""What can go wrong, and what to do next. No error here ever carries document text.
+
+Two families. A `MedgemmaError` ends the command with its exit code. A `DocumentError` ends one
+document with a code from `FAULTS`; the run goes on.
+"""
+
+from typing import Literal, NamedTuple
+
+OK = 0
+UNFORESEEN = 1
+USAGE = 2
+DOCUMENTS_FAILED = 3
+GATE = 4
+NO_INPUT = 66
+UNAVAILABLE = 69
+CANNOT_CREATE = 73
+IO_ERROR = 74
+RUN_AGAIN = 75
+CONFIG = 78
+INTERRUPTED = 130
+
+
+class MedgemmaError(Exception):
+    """The root: a message, the next step for the reader, and the exit code of the command."""
+
+    exit_code = UNFORESEEN
+
+    def __init__(self, message: str, next_step: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.next_step = next_step
+
+
+class UsageError(MedgemmaError):
+    """The command line asks for something that cannot be meant."""
+
+    exit_code = USAGE
+
+
+class NoInputError(MedgemmaError):
+    """Nothing matched."""
+
+    exit_code = NO_INPUT
+
+
+class ModelUnavailableError(MedgemmaError):
+    """The model or the device cannot be had, or the model does not fit."""
+
+    exit_code = UNAVAILABLE
+
+
+class OutputError(MedgemmaError):
+    """The output folder cannot be written; said before the model loads."""
+
+    exit_code = CANNOT_CREATE
+
+
+class StorageError(MedgemmaError):
+    """Writing failed in the middle (disk full, quota, I/O error)."""
+
+    exit_code = IO_ERROR
+
+
+class RunAgainError(MedgemmaError):
+    """Work remains and nothing is wrong with it: another run holds the folder, or time is up."""
+
+    exit_code = RUN_AGAIN
+
+
+class ConfigError(MedgemmaError):
+    """A template, a ledger or a checkpoint that must not be used as it is."""
+
+    exit_code = CONFIG
+
+
+class Fault(NamedTuple):
+    """What one document-level code means: where it arose, its status and the next step."""
+
+    stage: Literal["discover", "read", "render", "generate", "check", "write"]
+    status: Literal["failed", "rejected"]
+    hint: str
+
+
+FAULTS: dict[str, Fault] = {
+    "path_escape": Fault(
+        "discover", "rejected", "The path leaves its folder; list it without '..'."
+    ),
+    "unsupported": Fault(
+        "discover", "rejected", "This kind of file is not read; convert it to text or PNG."
+    ),
+    "vanished": Fault("read", "failed", "The file went away while running; run again."),
+    "unstable": Fault(
+        "read", "failed", "The file kept changing while it was read; run again when it is still."
+    ),
+    "unreadable": Fault("read", "failed", "The file cannot be opened; check its permissions."),
+    "read_error": Fault("read", "failed", "The storage failed while reading; check it, run again."),
+    "empty": Fault("read", "rejected", "The file has 0 bytes; export it again."),
+    "no_text": Fault("read", "rejected", "The file holds only white space; export it again."),
+    "not_text": Fault("read", "rejected", "The file is binary; give it its right file name."),
+    "encoding": Fault(
+        "read", "rejected", "The text is not UTF-8; say which it is with --encoding NAME."
+    ),
+    "too_large": Fault("read", "rejected", "The file is over --max-bytes; split it or raise that."),
+    "too_many_pixels": Fault(
+        "read", "rejected", "The image is over --max-pixels; scale it down or raise that."
+    ),
+    "image_truncated": Fault("read", "rejected", "The image ends too early; copy it again."),
+    "format": Fault(
+        "read", "rejected", "The content is no image of a kind read here; save it as PNG."
+    ),
+    "limit": Fault(
+        "read", "rejected", "Reading it would take more memory than allowed; save it again plainly."
+    ),
+    "not_accepted": Fault(
+        "render", "rejected", "The template does not accept this kind; choose another --template."
+    ),
+    "no_vision": Fault(
+        "render", "rejected", "The model reads text only; choose a multimodal --model for images."
+    ),
+    "too_long": Fault(
+        "render", "rejected", "The document is longer than the model's window; split the file."
+    ),
+    "control_tokens": Fault(
+        "render", "failed", "The document could not be kept apart from the prompt; report this."
+    ),
+    "bad_logits": Fault(
+        "generate", "failed", "The model computed NaN; use --precision bf16 or fp32."
+    ),
+    "empty_output": Fault(
+        "generate", "failed", "The model wrote nothing; use --precision bf16 or fp32."
+    ),
+    "unclosed_thought": Fault(
+        "generate", "failed", "The model was still thinking at its limit; raise --max-new-tokens."
+    ),
+    "invalid_output": Fault(
+        "check", "failed", "The answer does not fit the template; raise --max-new-tokens."
+    ),
+    "oom": Fault(
+        "generate", "failed", "Out of memory with this document alone; use --precision nf4."
+    ),
+    "engine": Fault(
+        "generate", "failed", "The engine failed on this document; run again with --debug."
+    ),
+    "output_exists": Fault(
+        "write", "failed", "A file not written here is at the output path; move it or change -o."
+    ),
+}
+"""Every document-level code. Tests and users name these codes; the prose may change."""
+
+
+class DocumentError(Exception):
+    """One document ends here, with a code of `FAULTS`; the others go on."""
+
+    def __init__(self, code: str) -> None:
+        super().__init__(code)
+        self.code = code
+
+    @property
+    def fault(self) -> Fault:
+        """What the code means."""
+        return FAULTS[self.code]

@@ -1,0 +1,110 @@
+"""What is to be done with each source, and why. Reads sources; loads and writes nothing."""
+
+import contextlib
+import os
+from typing import Any, NamedTuple
+
+from medgemma_cli import identity, readers, summaries
+from medgemma_cli.errors import DocumentError
+from medgemma_cli.job import Job
+from medgemma_cli.ledger import Entry, Ledger, slot_of
+from medgemma_cli.records import Source
+
+
+class Decision(NamedTuple):
+    """What is to be done with one source, and why.
+
+    `action` is ``cached`` (its current record stands), ``reuse`` (an earlier record becomes
+    current again), ``duplicate`` (the same bytes have a record under another name), ``infer``,
+    or ``refuse`` (`error` says why it cannot be read).
+    """
+
+    action: str
+    why: str
+    source: Source
+    name: str | None
+    key: str
+    blob: readers.Blob | None = None
+    entry: Entry | None = None
+    attempt: int = 1
+    error: str | None = None
+
+
+class Planner:
+    """Decides, with one ledger and one job.
+
+    Args:
+        engine_identity: what of the engine is part of every key.
+    """
+
+    def __init__(self, job: Job, ledger: Ledger, engine_identity: dict[str, Any]) -> None:
+        self._job = job
+        self._ledger = ledger
+        self._settings = job.settings(engine_identity)
+        self._read_limits = tuple(job.read_limits)
+        self._names: set[str] = set()
+        self._forced: set[str] = set()
+
+    def decide(self, source: Source) -> Decision:
+        """What to do with a source; its bytes are read, since only they say what it is."""
+        name = self._name(source)
+        try:
+            blob = readers.load(source, self._job.read_limits)
+        except DocumentError as error:
+            key = self._unread_key(source)
+            refused = Decision("refuse", error.code, source, name, key, error=error.code)
+            return self._known(refused) or refused._replace(attempt=self._attempt(key))
+        version = readers.reader_version(readers.media_type(source))
+        key = identity.document_key(self._settings, blob.sha256, version, self._read_limits)
+        wanted = Decision("infer", "new", source, name, key, blob, attempt=self._attempt(key))
+        if self._job.force and key not in self._forced:
+            self._forced.add(key)
+            return wanted._replace(why="forced")
+        known = self._known(wanted)
+        if known is not None:
+            return known
+        current = self._ledger.current.get(slot_of(source.relative, name))
+        if current is not None:
+            wanted = wanted._replace(why="retry" if current.key == key else "changed")
+        return wanted
+
+    def _attempt(self, key: str) -> int:
+        earlier = self._ledger.by_key.get(key)
+        return earlier.attempt + 1 if earlier and earlier.status == "failed" else 1
+
+    def _known(self, wanted: Decision) -> Decision | None:
+        """The decision where the ledger has a record of the key that may stand."""
+        slot = slot_of(wanted.source.relative, wanted.name)
+        current = self._ledger.current.get(slot)
+        entry = current
+        if entry is None or entry.key != wanted.key:
+            entry = self._ledger.by_key.get(wanted.key)
+        if entry is None:
+            return None
+        again = self._job.retry_failed and entry.attempt < self._job.max_attempts
+        if entry.status == "failed" and (again or entry.slot != slot):
+            return None
+        if entry is current:
+            return wanted._replace(action="cached", why=entry.status, entry=entry)
+        action = "reuse" if entry.slot == slot else "duplicate"
+        return wanted._replace(action=action, why=f"of {entry.source}", entry=entry)
+
+    def _name(self, source: Source) -> str | None:
+        """The summary's name: the source's own, unless another living document has it."""
+        if source.error == "path_escape":
+            return None
+        name = summaries.output_name(source.relative)
+        entry = self._ledger.current.get(name)
+        rival = entry is not None and entry.origin != source.origin
+        if name in self._names or (rival and entry is not None and os.path.exists(entry.origin)):
+            name = summaries.output_name(source.relative, salt=source.origin)
+        self._names.add(name)
+        return name
+
+    def _unread_key(self, source: Source) -> str:
+        size: int | None = None
+        changed: int | None = None
+        with contextlib.suppress(OSError, ValueError):
+            status = os.stat(source.path)
+            size, changed = status.st_size, status.st_mtime_ns
+        return identity.unread_key(self._settings, source.origin, size, changed, self._read_limits)

@@ -1,0 +1,252 @@
+"""How a run is going: bars on a terminal, plain lines elsewhere, nothing in tests.
+
+On a terminal the current document is named. Elsewhere (cron, CI) the log names a document only
+by the first 12 hexadecimal digits of its key, so that no file name reaches it.
+"""
+
+import sys
+import time
+from collections import Counter
+from typing import IO, TYPE_CHECKING, Protocol
+
+from medgemma_cli.display import visible
+from medgemma_cli.records import Record
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+_LINE_EVERY = 60.0
+
+
+class Reporter(Protocol):
+    """What the pipeline, the engine and the model loader tell the user."""
+
+    @property
+    def wants_total(self) -> bool:
+        """Whether counting the inputs beforehand is worth it."""
+
+    def begin(self, total: int | None) -> None:
+        """Documents will go by; `total` where it is known."""
+
+    def document(self, record: Record) -> None:
+        """One document has its record."""
+
+    def note(self, text: str) -> None:
+        """A sentence for the user; no document text, no file name."""
+
+    def step(self, text: str, done: int = 0, total: int = 0) -> None:
+        """A slow step such as loading or converting: `done` of `total` (0: unknown)."""
+
+    def tokens(self, count: int) -> None:
+        """So many tokens were generated since the last call."""
+
+    def end(self) -> None:
+        """Nothing more will come."""
+
+
+class SilentReporter:
+    """Says nothing."""
+
+    wants_total = False
+
+    def begin(self, total: int | None) -> None:
+        """Nothing."""
+
+    def document(self, record: Record) -> None:
+        """Nothing."""
+
+    def note(self, text: str) -> None:
+        """Nothing."""
+
+    def step(self, text: str, done: int = 0, total: int = 0) -> None:
+        """Nothing."""
+
+    def tokens(self, count: int) -> None:
+        """Nothing."""
+
+    def end(self) -> None:
+        """Nothing."""
+
+
+class PlainReporter:
+    """Lines on a stream: one a minute, and one for each document that failed.
+
+    With `verbose`, every document is named as it is done.
+    """
+
+    wants_total = False
+
+    def __init__(self, stream: IO[str] | None = None, *, verbose: bool = False) -> None:
+        self._stream = stream if stream is not None else sys.stderr
+        self._verbose = verbose
+        self._last = self._began = time.monotonic()
+        self._counts: Counter[str] = Counter()
+        self._tokens = 0
+        self._step = ""
+
+    def begin(self, total: int | None) -> None:
+        """Start the clock of the line a minute."""
+        self._last = self._began = time.monotonic()
+
+    def document(self, record: Record) -> None:
+        """A line for a failure, or with `verbose` for each."""
+        self._counts[record.status] += 1
+        if self._verbose:
+            code = f" {record.error.code}" if record.error else ""
+            self.note(f"{record.status}{code}: {visible(record.source)}")
+        elif record.error is not None:
+            self.note(
+                f"{record.status}: {(record.sha256 or record.key)[:12]} at {record.error.stage}: "
+                f"{record.error.code}"
+            )
+        self._tick()
+
+    def note(self, text: str) -> None:
+        """The sentence, as a line."""
+        emit(f"medgemma: {text}", self._stream)
+
+    def step(self, text: str, done: int = 0, total: int = 0) -> None:
+        """A line when the step is new; then at most one a minute."""
+        if text != self._step:
+            self._step = text
+            self.note(text)
+        elif time.monotonic() - self._last > _LINE_EVERY:
+            self._last = time.monotonic()
+            self.note(f"{text} ({100 * done // total}%)" if total else text)
+
+    def tokens(self, count: int) -> None:
+        """Count them; a line when a minute has gone by."""
+        self._tokens += count
+        self._tick()
+
+    def _tick(self) -> None:
+        now = time.monotonic()
+        if now - self._last > _LINE_EVERY:
+            self._last = now
+            rate = self._tokens / max(now - self._began, 1e-9)
+            self.note(f"{self._counts.total()} documents so far, {rate:.0f} tokens/s")
+
+    def end(self) -> None:
+        """Nothing: the command writes the final line."""
+
+
+class RichReporter:
+    """A live line on a terminal: counts, the current document, tokens a second, ETA, memory."""
+
+    wants_total = True
+
+    def __init__(self) -> None:
+        self._progress: Progress | None = None
+        self._task: TaskID | None = None
+        self._step_task: TaskID | None = None
+        self._began = time.monotonic()
+        self._tokens = 0
+        self._counts: Counter[str] = Counter()
+        self._name = ""
+
+    def _live(self) -> "Progress":
+        if self._progress is None:
+            from rich.console import Console
+            from rich.progress import (
+                BarColumn,
+                Progress,
+                TextColumn,
+                TimeElapsedColumn,
+                TimeRemainingColumn,
+            )
+
+            console = Console(stderr=True, markup=False, emoji=False, highlight=False)
+            self._progress = Progress(
+                TextColumn("{task.description}", markup=False),
+                BarColumn(bar_width=24),
+                TextColumn("{task.completed:.0f}/{task.total}", markup=False),
+                TimeElapsedColumn(),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[extra]}", markup=False),
+                console=console,
+                refresh_per_second=8,
+            )
+            self._progress.start()
+        return self._progress
+
+    def begin(self, total: int | None) -> None:
+        """Show the bar of documents."""
+        self._began = time.monotonic()
+        self._task = self._live().add_task("documents", total=total, extra="")
+
+    def document(self, record: Record) -> None:
+        """Move the bar on by one."""
+        self._counts[record.status] += 1
+        self._name = visible(record.source)[-40:]
+        if self._task is not None:
+            self._live().advance(self._task)
+        self._refresh()
+
+    def note(self, text: str) -> None:
+        """The sentence, above the bars."""
+        if self._progress is not None:
+            self._progress.console.print(text, style="dim", markup=False)
+        else:
+            emit(text, sys.stderr)
+
+    def step(self, text: str, done: int = 0, total: int = 0) -> None:
+        """A bar of its own; it goes when the next step begins or a token comes."""
+        live = self._live()
+        if self._step_task is not None and live.tasks[-1].description != text:
+            self._drop_step()
+        if self._step_task is None:
+            self._step_task = live.add_task(text, total=total or None, extra="")
+        live.update(self._step_task, completed=done, total=total or None)
+
+    def _drop_step(self) -> None:
+        if self._step_task is not None:
+            self._live().remove_task(self._step_task)
+            self._step_task = None
+
+    def tokens(self, count: int) -> None:
+        """Bring tokens a second up to date."""
+        self._tokens += count
+        self._drop_step()
+        self._refresh()
+
+    def _refresh(self) -> None:
+        if self._task is None:
+            return
+        import psutil
+
+        rate = self._tokens / max(time.monotonic() - self._began, 1e-9)
+        memory = psutil.Process().memory_info().rss / 2**30
+        bad = self._counts["failed"] + self._counts["rejected"]
+        extra = (
+            f"{self._counts['flagged']} flagged, {bad} failed · {rate:.0f} tok/s · "
+            f"{memory:.1f} GiB · {self._name}"
+        )
+        self._live().update(self._task, extra=extra)
+
+    def end(self) -> None:
+        """Take the bars down."""
+        self._drop_step()
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+
+
+def emit(text: str, stream: IO[str] | None = None) -> None:
+    """Print a line; a closed or broken stream is no reason to stop working."""
+    target = stream if stream is not None else sys.stdout
+    if target is None:
+        return
+    try:
+        print(text, file=target, flush=True)
+    except (OSError, ValueError):
+        return
+
+
+def reporter_for(*, quiet: bool, verbose: bool) -> Reporter:
+    """The reporter that suits standard error."""
+    if quiet:
+        return SilentReporter()
+    stream = sys.stderr
+    if stream is not None and stream.isatty():
+        return RichReporter()
+    return PlainReporter(stream, verbose=verbose)

@@ -1,0 +1,108 @@
+"""`Source` → bytes → `Document`. One module a format; `decode` picks it."""
+
+import hashlib
+import os
+import stat
+import sys
+from typing import NamedTuple
+
+from medgemma_cli.errors import DocumentError
+from medgemma_cli.readers import image, text
+from medgemma_cli.readers.limits import ReadLimits
+from medgemma_cli.records import Document, Source
+
+__all__ = ["SUFFIXES", "Blob", "ReadLimits", "decode", "load", "media_type", "reader_version"]
+
+MEDIA_TYPES = text.MEDIA_TYPES | image.MEDIA_TYPES
+SUFFIXES = frozenset(MEDIA_TYPES)
+_TRIES = 3
+
+
+class Blob(NamedTuple):
+    """The bytes of one source as they were read, with their SHA-256 in hexadecimal."""
+
+    data: bytes
+    sha256: str
+
+
+def media_type(source: Source) -> str:
+    """The media type by file suffix; standard input is plain text."""
+    return MEDIA_TYPES.get(source.path.suffix.lower(), "text/plain")
+
+
+def reader_version(kind: str) -> str:
+    """Name and version of the reader of a media type: part of every key."""
+    return image.VERSION if kind in image.MEDIA_TYPES.values() else text.VERSION
+
+
+def load(source: Source, limits: ReadLimits) -> Blob:
+    """Read the bytes of a source, again (three times at most) if they change underneath.
+
+    Raises:
+        DocumentError: the source's own error, ``vanished``, ``unreadable``, ``read_error``,
+            ``unsupported`` (not a regular file), ``too_large`` (before reading) or ``unstable``.
+    """
+    if source.error:
+        raise DocumentError(source.error)
+    if str(source.path) == "-":
+        data = sys.stdin.buffer.read(limits.max_bytes + 1)
+        if len(data) > limits.max_bytes:
+            raise DocumentError("too_large")
+        return Blob(data, hashlib.sha256(data).hexdigest())
+    try:
+        for _ in range(_TRIES):
+            data, still = _read_once(source, limits.max_bytes)
+            if still:
+                return Blob(data, hashlib.sha256(data).hexdigest())
+    except FileNotFoundError:
+        raise DocumentError("vanished") from None
+    except PermissionError:
+        raise DocumentError("unreadable") from None
+    except OSError:
+        raise DocumentError("read_error") from None
+    raise DocumentError("unstable")
+
+
+def _read_once(source: Source, max_bytes: int) -> tuple[bytes, bool]:
+    # O_NONBLOCK so that a FIFO put in the file's place cannot hang the run.
+    descriptor = os.open(source.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        before = os.fstat(descriptor)
+        if not stat.S_ISREG(before.st_mode):
+            raise DocumentError("unsupported")
+        if before.st_size > max_bytes:
+            raise DocumentError("too_large")
+        chunks = []
+        remaining = max_bytes + 1
+        while remaining > 0 and (chunk := os.read(descriptor, min(remaining, 1 << 20))):
+            chunks.append(chunk)
+            remaining -= len(chunk)
+        data = b"".join(chunks)
+        after = os.fstat(descriptor)
+    finally:
+        os.close(descriptor)
+    same = (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns)
+    return data, same and len(data) == after.st_size
+
+
+def decode(source: Source, blob: Blob, limits: ReadLimits) -> Document:
+    """The document in the bytes.
+
+    Raises:
+        DocumentError: a code of the reader, see its module.
+    """
+    kind = media_type(source)
+    if not blob.data:
+        raise DocumentError("empty")
+    read = image.read if kind in image.MEDIA_TYPES.values() else text.read
+    content = read(blob.data, limits)
+    return Document(
+        source=source,
+        sha256=blob.sha256,
+        bytes=len(blob.data),
+        media_type=kind,
+        text=content.text,
+        images=content.images,
+        coverage=content.coverage,
+        degraded=content.degraded,
+    )

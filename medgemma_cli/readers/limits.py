@@ -1,0 +1,22 @@
+"""How much a reader may take in, and what it hands back."""
+
+from typing import NamedTuple
+
+from medgemma_cli.records import Image
+
+
+class ReadLimits(NamedTuple):
+    """Bounds on one source. They are part of every key: other limits, another answer."""
+
+    max_bytes: int = 50_000_000
+    max_pixels: int = 64_000_000
+    encoding: str | None = None
+
+
+class Content(NamedTuple):
+    """What a format's reader found: text, images, how much of each was seen, and notes."""
+
+    coverage: dict[str, tuple[int, int]]
+    text: str = ""
+    images: tuple[Image, ...] = ()
+    degraded: tuple[str, ...] = ()

@@ -1,0 +1,72 @@
+"""One document's story → its `Record`."""
+
+from datetime import UTC, datetime
+
+from medgemma_cli import readers
+from medgemma_cli.errors import FAULTS
+from medgemma_cli.job import Job
+from medgemma_cli.planning import Decision
+from medgemma_cli.records import (
+    Document,
+    ErrorInfo,
+    Generation,
+    ModelInfo,
+    Record,
+    Seconds,
+    TemplateInfo,
+)
+from medgemma_cli.safety.framing import notice
+from medgemma_cli.safety.verdict import Verdict
+
+
+def now() -> str:
+    """The time in UTC, ISO 8601, to the microsecond."""
+    return datetime.now(UTC).isoformat(timespec="microseconds")
+
+
+def make_record(
+    job: Job,
+    model: ModelInfo,
+    decision: Decision,
+    verdict: Verdict,
+    *,
+    document: Document | None = None,
+    generation: Generation | None = None,
+    seconds: Seconds | None = None,
+) -> Record:
+    """The record; `document` and `generation` are None where it did not come to that."""
+    source, blob, fault = decision.source, decision.blob, None
+    if verdict.error is not None:
+        known = FAULTS[verdict.error]
+        fault = ErrorInfo(code=verdict.error, stage=known.stage, hint=known.hint)
+    degraded = (
+        *(document.degraded if document else ()),
+        *(generation.degraded if generation else ()),
+        *verdict.degraded,
+    )
+    return Record(
+        key=decision.key,
+        source=source.relative,
+        origin=source.origin,
+        summary=decision.name,
+        sha256=document.sha256 if document else blob.sha256 if blob else None,
+        bytes=document.bytes if document else len(blob.data) if blob else None,
+        media_type=document.media_type if document else readers.media_type(source),
+        template=TemplateInfo(name=job.template.name, hash=job.template.hash),
+        model=model,
+        status=verdict.status,
+        attempt=decision.attempt,
+        output=verdict.output,
+        raw_text=generation.text if generation else None,
+        evidence="quotes" if verdict.quotes else "none",
+        quotes=verdict.quotes,
+        flags=verdict.flags,
+        coverage=document.coverage if document else {},
+        degraded=degraded,
+        usage=generation.usage if generation else None,
+        finish_reason=generation.finish_reason if generation else None,
+        seconds=seconds or Seconds(),
+        error=fault,
+        created=now(),
+        notice=notice(bool(document and document.images)),
+    )

@@ -1,0 +1,210 @@
+"""The frozen records that travel from stage to stage, and `Record`, the public contract. No I/O."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+RECORD_SCHEMA: Literal["medgemma.record/1"] = "medgemma.record/1"
+
+Status = Literal["ok", "flagged", "failed", "rejected"]
+Severity = Literal["stop", "review", "note"]
+Precision = Literal["auto", "bf16", "fp16", "fp32", "int8", "nf4", "fp4"]
+
+
+class Frozen(BaseModel):
+    """A record: immutable, and strict about the names of its fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class Source(Frozen):
+    """One input, found but not yet read.
+
+    `path` keeps undecodable bytes of a name; `relative` is the name made printable, relative to
+    the PATH argument it came from. `error` is a code of `errors.FAULTS` found before reading.
+    """
+
+    path: Path
+    relative: str
+    origin: str
+    error: str | None = None
+
+
+class Image(Frozen):
+    """Decoded pixels: RGB, 8 bits a channel, row by row, `3 * width * height` bytes."""
+
+    width: int
+    height: int
+    rgb: bytes = Field(repr=False)
+
+
+class Document(Frozen):
+    """What a reader made of a source. `text` is code points as read; offsets count in it."""
+
+    source: Source
+    sha256: str
+    bytes: int
+    media_type: str
+    text: str = Field(default="", repr=False)
+    images: tuple[Image, ...] = ()
+    coverage: dict[str, tuple[int, int]]
+    degraded: tuple[str, ...] = ()
+
+
+class Part(Frozen):
+    """A piece of a message: the template's own words, document text (data), or an image slot."""
+
+    kind: Literal["text", "document", "image"]
+    text: str = Field(default="", repr=False)
+
+
+class Message(Frozen):
+    """One turn of the conversation."""
+
+    role: Literal["system", "user"]
+    parts: tuple[Part, ...]
+
+
+class Contract(Frozen):
+    """What the answer must look like: free text, or JSON of the given JSON Schema."""
+
+    kind: Literal["text", "json"]
+    json_schema: str = ""
+
+
+class Limits(Frozen):
+    """How to generate. A temperature of 0 is greedy decoding."""
+
+    max_new_tokens: int = 700
+    min_new_tokens: int = 0
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+
+
+class Prompt(Frozen):
+    """Everything an engine needs to answer; `id` comes back in the `Generation`."""
+
+    id: str
+    messages: tuple[Message, ...]
+    images: tuple[Image, ...] = ()
+    contract: Contract
+    limits: Limits
+
+
+class Usage(Frozen):
+    """Token and image counts of one generation."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    images: int = 0
+
+
+class Generation(Frozen):
+    """What an engine wrote for one prompt, or the code of why it could not."""
+
+    id: str
+    text: str = Field(default="", repr=False)
+    finish_reason: Literal["stop", "length", "error"] = "stop"
+    usage: Usage = Usage()
+    degraded: tuple[str, ...] = ()
+    error: str | None = None
+    seconds: float = 0.0
+
+
+class ModelInfo(Frozen):
+    """Which weights answered. `precision` is what was loaded, `asked` what was asked for."""
+
+    id: str
+    revision: str | None = None
+    path: str | None = None
+    precision: str | None = None
+    asked: str | None = None
+    engine: str
+    adapter: str | None = None
+
+
+class TemplateInfo(Frozen):
+    """Which template asked; the hash covers the preamble, the system text and the contract."""
+
+    name: str
+    hash: str
+
+
+class Quote(Frozen):
+    """A verbatim quote: code points `start` to `end` of the document's text."""
+
+    text: str
+    start: int
+    end: int
+    page: int | None = None
+
+
+class Flag(Frozen):
+    """Something a reader must know about the output; `why` is plain words, no document text."""
+
+    rule: str
+    severity: Severity
+    where: str
+    value: str = ""
+    why: str
+    span: tuple[int, int] | None = None
+
+
+class Seconds(Frozen):
+    """Wall-clock seconds of the stages."""
+
+    read: float = 0.0
+    generate: float = 0.0
+    check: float = 0.0
+
+
+class ErrorInfo(Frozen):
+    """Why a document failed or was rejected, and what to do."""
+
+    code: str
+    stage: str
+    hint: str
+
+
+class Record(Frozen):
+    """One line of `records.jsonl`. Within a version of the schema fields are only added."""
+
+    record_schema: Literal["medgemma.record/1"] = Field(default=RECORD_SCHEMA, alias="schema")
+    key: str
+    source: str
+    origin: str
+    summary: str | None
+    custom_id: str | None = None
+    sha256: str | None = None
+    bytes: int | None = None
+    media_type: str | None = None
+    template: TemplateInfo
+    model: ModelInfo
+    status: Status
+    attempt: int = 1
+    duplicate_of: str | None = None
+    reused: bool = False
+    output: dict[str, Any] | None = None
+    raw_text: str | None = None
+    evidence: Literal["quotes", "none"] = "none"
+    quotes: tuple[Quote, ...] = ()
+    flags: tuple[Flag, ...] = ()
+    facts: dict[str, int] | None = None
+    omissions: tuple[str, ...] = ()
+    confidence: dict[str, Any] | None = None
+    coverage: dict[str, tuple[int, int]] = Field(default_factory=dict)
+    degraded: tuple[str, ...] = ()
+    usage: Usage | None = None
+    finish_reason: str | None = None
+    seconds: Seconds = Seconds()
+    error: ErrorInfo | None = None
+    created: str
+    notice: str
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    def line(self) -> dict[str, Any]:
+        """The record as the plain JSON object of its line."""
+        return self.model_dump(mode="json", by_alias=True)

@@ -1,0 +1,49 @@
+"""Does the output stand in the source? So far: are its quotes verbatim.
+
+Covers quotes of findings, compared with white space folded and nothing else. It does not yet
+compare numbers, drugs, negations or sides; a record's `facts` stays empty until it does.
+"""
+
+import re
+from typing import Any
+
+from medgemma_cli.records import Flag, Quote
+
+
+def locate(quote: str, text: str) -> tuple[int, int] | None:
+    """Start and end of a quote in a text, in code points, white space folded; None if absent."""
+    words = quote.split()
+    if not words:
+        return None
+    match = re.search(r"\s+".join(map(re.escape, words)), text)
+    return match.span() if match else None
+
+
+def check_quotes(output: dict[str, Any], text: str) -> tuple[list[Quote], list[Flag]]:
+    """Find every finding's quote in the text; one that is not there is a `review` flag."""
+    quotes: list[Quote] = []
+    flags: list[Flag] = []
+    for where, finding in _findings(output):
+        span = locate(finding["quote"], text)
+        if span:
+            quotes.append(Quote(text=text[span[0] : span[1]], start=span[0], end=span[1]))
+        else:
+            flags.append(
+                Flag(
+                    rule="quote_not_in_source",
+                    severity="review",
+                    where=where,
+                    value=finding["quote"],
+                    why="The quote does not stand in the document; do not rely on the finding.",
+                )
+            )
+    return quotes, flags
+
+
+def _findings(output: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    return [
+        (f"{name}[{i}]" if isinstance(value, list) else name, item)
+        for name, value in output.items()
+        for i, item in enumerate(value if isinstance(value, list) else [value])
+        if isinstance(item, dict) and "quote" in item
+    ]

@@ -1,0 +1,209 @@
+"""A record → one Markdown file, written atomically. A projection of the ledger, nothing more."""
+
+import hashlib
+import os
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from medgemma_cli.display import markdown_text
+from medgemma_cli.errors import DocumentError, StorageError
+from medgemma_cli.files import TEMPORARY, make_folder, replace_file
+from medgemma_cli.records import Record
+
+MARK = "medgemma.summary/1"
+_NAME_BYTES = 255
+_TAIL = 300
+_BLOCK = re.compile(
+    rb"\n<!-- medgemma\.summary/1 key=([0-9a-f]{64}) created=(\S{1,40}) sha256=([0-9a-f]{64}) -->\n\Z"
+)
+
+
+def output_name(relative: str, *, salt: str | None = None) -> str:
+    """The summary's path under OUT: ``x.md`` → ``x.md``, any other ``x.txt`` → ``x.txt.md``.
+
+    Names over 255 bytes are shortened with a hash; a `salt` (the path of a second document that
+    would get the same name) adds one too.
+    """
+    if relative == "-":
+        return "stdin.md"
+    path = PurePosixPath(relative)
+    name = path.name if path.name.endswith(".md") else f"{path.name}.md"
+    mark = hashlib.sha256((salt or relative).encode("utf-8", "surrogatepass")).hexdigest()[:12]
+    stem = name.removesuffix(".md")
+    if salt is not None or len(name.encode("utf-8", "surrogatepass")) > _NAME_BYTES:
+        room = _NAME_BYTES - len(f"~{mark}.md")
+        stem = stem.encode("utf-8", "surrogatepass")[:room].decode("utf-8", "ignore")
+        name = f"{stem}~{mark}.md"
+    return str(path.with_name(name))
+
+
+def render(record: Record) -> str:
+    """The whole summary file of a record, its provenance block last. Pure."""
+    lines = [f"# {markdown_text(record.source)}", "", f"> {markdown_text(record.notice)}", ""]
+    if record.error is not None:
+        lines += _error(record)
+    if record.output is not None:
+        for name, value in record.output.items():
+            lines += _field(name, value)
+    if record.flags:
+        lines += ["## Flags", ""]
+        lines += [
+            f"- **{f.severity}** `{f.rule}` {markdown_text(f.why)}{_at(f.where)}"
+            for f in record.flags
+        ]
+        lines += [""]
+    lines += _provenance(record)
+    body = "\n".join(lines)
+    digest = hashlib.sha256(body.encode()).hexdigest()
+    return f"{body}\n<!-- {MARK} key={record.key} created={record.created} sha256={digest} -->\n"
+
+
+def _at(where: str) -> str:
+    return f" ({markdown_text(where)})" if where else ""
+
+
+def _error(record: Record) -> list[str]:
+    assert record.error is not None
+    return [
+        "## No summary was made",
+        "",
+        f"{record.status}: `{record.error.code}` ({record.error.stage}). {record.error.hint}",
+        "",
+    ]
+
+
+def _field(name: str, value: Any) -> list[str]:
+    lines = [f"## {markdown_text(name.replace('_', ' ').capitalize())}", ""]
+    if isinstance(value, list):
+        lines += [line for item in value for line in _item(item)] or ["None stated."]
+    elif isinstance(value, dict):
+        lines += _item(value)
+    elif isinstance(value, str):
+        paragraphs = [markdown_text(line) for line in value.splitlines()]
+        lines += [_plain_start(line) for line in paragraphs]
+    else:
+        lines.append(markdown_text(str(value)))
+    return [*lines, ""]
+
+
+def _item(item: Any) -> list[str]:
+    if not isinstance(item, dict):
+        return [f"- {_plain_start(markdown_text(str(item)))}"]
+    statement = _plain_start(markdown_text(str(item.get("statement", ""))))
+    quote = item.get("quote")
+    return [f"- {statement}"] + ([f"  > {_plain_start(markdown_text(quote))}"] if quote else [])
+
+
+def _plain_start(line: str) -> str:
+    """Keep a line from beginning a list, a rule or a heading of its own."""
+    return re.sub(r"^(\d+)([.)])|^([-+=])", lambda m: f"{m[1] or ''}\\{m[2] or m[3]}", line)
+
+
+def _provenance(record: Record) -> list[str]:
+    model, template = record.model, record.template
+    revision = f" at {model.revision}" if model.revision else ""
+    rows = {
+        "source": f"{record.source} (SHA-256 {record.sha256 or 'not read'})",
+        "template": f"{template.name} ({template.hash[:12]})",
+        "model": f"{model.id}{revision}, engine {model.engine}",
+        "precision": f"{model.precision or 'none'} (asked: {model.asked or 'none'})",
+        "coverage": ", ".join(f"{n} {unit} of {m}" for unit, (n, m) in record.coverage.items()),
+        "degraded": ", ".join(record.degraded) or "nothing",
+        "status": f"{record.status}, attempt {record.attempt}",
+        "date": record.created,
+    }
+    lines = [f"| {name} | {markdown_text(value)} |" for name, value in rows.items()]
+    return ["---", "", "| provenance | |", "| --- | --- |", *lines, ""]
+
+
+def is_ours(path: Path) -> bool:
+    """Whether a file ends in a provenance block, altered since or not."""
+    return _block_of(path) is not None
+
+
+def state(path: Path, key: str, created: str) -> str:
+    """``current``, ``stale`` (of another record), ``altered`` (by hand) or ``missing``."""
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return "missing"
+    match = _BLOCK.search(data[-_TAIL:])
+    if match is None:
+        return "altered"
+    body = data[: len(data) - len(match.group())]
+    if hashlib.sha256(body).hexdigest() != match.group(3).decode():
+        return "altered"
+    same = match.group(1).decode() == key and match.group(2).decode() == created
+    return "current" if same else "stale"
+
+
+def _block_of(path: Path) -> re.Match[bytes] | None:
+    try:
+        with path.open("rb") as file:
+            file.seek(0, os.SEEK_END)
+            file.seek(max(0, file.tell() - _TAIL))
+            return _BLOCK.search(file.read())
+    except OSError:
+        return None
+
+
+def check_free(out: Path, name: str, *, known: bool) -> None:
+    """Refuse a path at which a file stands that is not ours, or that leads out of OUT.
+
+    A symbolic link at the path itself is fine: writing replaces the link, never its target.
+    `known` says that the ledger has a record for this path.
+
+    Raises:
+        DocumentError: ``output_exists``.
+    """
+    path = out / name
+    real_out = os.path.realpath(out)
+    if not (os.path.realpath(path.parent) + "/").startswith(real_out + "/"):
+        raise DocumentError("output_exists")
+    if path.is_symlink() or not os.path.lexists(path):
+        return
+    if not path.is_file() or not (is_ours(path) and known):
+        raise DocumentError("output_exists")
+
+
+def write(out: Path, name: str, text: str, *, fsync: bool = True) -> None:
+    """Write a summary: temporary file beside it, mode 0600, fsync, rename, fsync of the folder.
+
+    Raises:
+        StorageError: 74; the record stands and the file is made at the next start.
+    """
+    try:
+        replace_file(out / name, text.encode(), fsync=fsync)
+    except OSError as error:
+        raise StorageError(
+            f"A summary could not be written ({error.strerror}).",
+            "Make room or check the folder, then run again; its record is kept.",
+        ) from None
+
+
+def scan(out: Path) -> Iterator[str]:
+    """Every Markdown file under OUT, as a relative name; sweeps temporary files left by a kill."""
+    stack = [""]
+    while stack:
+        prefix = stack.pop()
+        with os.scandir(out / prefix) as entries:
+            for entry in entries:
+                name = prefix + entry.name
+                if entry.is_dir(follow_symlinks=False):
+                    if name != "quarantine":
+                        stack.append(name + "/")
+                elif entry.name.startswith(TEMPORARY) and entry.name.endswith(".tmp"):
+                    Path(entry.path).unlink(missing_ok=True)
+                elif entry.name.endswith(".md"):
+                    yield name
+
+
+def retire(out: Path, names: Iterable[str], folder: str) -> list[str]:
+    """Move the summaries among these files to a folder under OUT; the names that were moved."""
+    moved = [name for name in names if is_ours(out / name)]
+    for name in moved:
+        make_folder((out / folder / name).parent)
+        os.replace(out / name, out / folder / name)
+    return moved

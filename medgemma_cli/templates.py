@@ -1,0 +1,269 @@
+"""`prompts/*.md` → `Template`; `Template` + `Document` → `Prompt`. The document is data throughout.
+
+A template never sees the document's text: `document.text` renders to a sentinel that is replaced
+by a data part between two marker lines, so a filter on it could not work and is an error.
+"""
+
+import hashlib
+import hmac
+import json
+import os
+import re
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+from medgemma_cli import decoding
+from medgemma_cli.errors import ConfigError, DocumentError
+from medgemma_cli.records import Contract, Document, Frozen, Limits, Message, Part, Prompt
+
+PREAMBLE = "_preamble.md"
+Accepts = Literal["text", "image", "none"]
+_SENTINEL = "\ue000document\ue001"
+_FIELDS = {"name", "description", "accepts", "system", "output", "max_new_tokens"}
+
+
+class Template(Frozen):
+    """A parsed template. `hash` covers the preamble, the system text, the body and the contract."""
+
+    name: str
+    path: str
+    description: str
+    accepts: tuple[Accepts, ...]
+    system: str
+    body: str
+    output: str
+    contract: Contract
+    image_contract: Contract
+    max_new_tokens: int
+    hash: str
+
+    @property
+    def output_block(self) -> decoding.OutputBlock:
+        """The `output:` block as written."""
+        block: decoding.OutputBlock = json.loads(self.output)
+        return block
+
+
+def folders() -> list[Path]:
+    """Where templates are looked for by name: `./prompts`, the user's, then the packaged ones."""
+    config = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    return [Path("prompts"), config / "medgemma" / "prompts", packaged_folder()]
+
+
+def packaged_folder() -> Path:
+    """The templates of this package: inside it when installed, beside it in a checkout."""
+    inside = Path(__file__).parent / "prompts"
+    return inside if inside.is_dir() else Path(__file__).parent.parent / "prompts"
+
+
+def available() -> Iterator[Path]:
+    """Every template that a name would find, sorted by name."""
+    found: dict[str, Path] = {}
+    for folder in folders():
+        for path in folder.glob("[!_.]*.md"):
+            found.setdefault(path.stem, path)
+    yield from (found[name] for name in sorted(found))
+
+
+def find(name: str) -> Path:
+    """The file of a template given by name or path.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if "/" in name or name.endswith(".md"):
+        if Path(name).is_file():
+            return Path(name)
+    else:
+        for folder in folders():
+            if (path := folder / f"{name}.md").is_file():
+                return path
+    raise ConfigError(
+        f"There is no template {name!r}.",
+        "`medgemma templates` lists them; a path to a .md file works too.",
+    )
+
+
+def load(name: str, *, system: str | None = None) -> Template:
+    """Read and check a template; `system` replaces its own system text, never the preamble.
+
+    Raises:
+        ConfigError: exit 78, naming the file and the line.
+    """
+    path = find(name)
+    try:
+        text = path.read_text("utf-8")
+        preamble = (packaged_folder() / PREAMBLE).read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        raise ConfigError(f"{path}: cannot be read as UTF-8 text.", "Check the file.") from None
+    header, body, body_line = _split(path, text)
+    front = _front_matter(path, header)
+    block = front.get("output", "text")
+    try:
+        contract = decoding.contract(block)
+        image_contract = decoding.contract(block, quotable=False)
+    except ValueError as error:
+        raise _bad(path, _line_of(header, "output"), str(error)) from None
+    _check_body(path, body, body_line)
+    own = system if system is not None else str(front.get("system", ""))
+    full_system = f"{preamble}\n{own}".strip()
+    identity = [full_system, body, contract.json_schema, image_contract.json_schema, block]
+    return Template(
+        name=str(front.get("name", path.stem)),
+        path=str(path),
+        description=str(front.get("description", "")),
+        accepts=tuple(front.get("accepts", ["text"])),
+        system=full_system,
+        body=body,
+        output=json.dumps(block),
+        contract=contract,
+        image_contract=image_contract,
+        max_new_tokens=front.get("max_new_tokens", 700),
+        hash=hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest(),
+    )
+
+
+def _bad(path: Path, line: int, why: str) -> ConfigError:
+    return ConfigError(f"{path}:{line}: {why}", "Correct the template; docs/templates.md has all.")
+
+
+def _split(path: Path, text: str) -> tuple[str, str, int]:
+    match = re.match(r"---[ \t]*\r?\n(.*?\n)---[ \t]*\r?\n", text, re.DOTALL)
+    if not match:
+        raise _bad(path, 1, "a template begins with YAML front matter between two --- lines")
+    return match.group(1), text[match.end() :], match.group().count("\n") + 1
+
+
+def _line_of(header: str, field: str) -> int:
+    lines = header.splitlines()
+    return next((i for i, line in enumerate(lines, 2) if line.startswith(f"{field}:")), 1)
+
+
+def _front_matter(path: Path, header: str) -> dict[str, Any]:
+    import yaml
+
+    try:
+        front = yaml.safe_load(header)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = mark.line + 2 if mark else 1
+        raise _bad(path, line, "the front matter is not valid YAML") from None
+    if not isinstance(front, dict):
+        raise _bad(path, 2, "the front matter is not a mapping of names to values")
+    if unknown := [str(name) for name in front if name not in _FIELDS]:
+        raise _bad(path, _line_of(header, unknown[0]), f"unknown field {unknown[0]!r}")
+    accepts = front.get("accepts", ["text"])
+    if not isinstance(accepts, list) or not set(map(str, accepts)) <= {"text", "image", "none"}:
+        raise _bad(path, _line_of(header, "accepts"), "accepts is a list of text, image, none")
+    tokens = front.get("max_new_tokens", 700)
+    if type(tokens) is not int or tokens < 1:
+        raise _bad(path, _line_of(header, "max_new_tokens"), "max_new_tokens is a number above 0")
+    return front
+
+
+def _environment() -> Any:
+    from jinja2 import StrictUndefined
+    from jinja2.sandbox import SandboxedEnvironment
+
+    return SandboxedEnvironment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+
+
+def _check_body(path: Path, body: str, first_line: int) -> None:
+    """Compile the body; `document.text` may stand alone in `{{ }}` or be an `if` test, no more."""
+    from jinja2 import TemplateError, nodes
+
+    try:
+        tree = _environment().parse(body)
+        _compiled(body).render(document=_Shown(True, 0), question=None)
+        _compiled(body).render(document=_Shown(False, 1), question="?")
+    except TemplateError as error:
+        line = getattr(error, "lineno", None) or 1
+        raise _bad(path, first_line + line - 1, f"{error.message}") from None
+    except (TypeError, ValueError, ArithmeticError, RecursionError, AttributeError) as error:
+        raise _bad(path, first_line, f"rendering fails: {type(error).__name__}") from None
+    plain = {id(child) for node in tree.find_all(nodes.Output) for child in node.nodes}
+    plain |= {id(node.test) for node in tree.find_all(nodes.If)}
+    names = {id(node.node) for node in tree.find_all(nodes.Getattr)}
+    for node in tree.find_all(nodes.Getattr):
+        if node.attr == "text" and id(node) not in plain:
+            raise _bad(
+                path,
+                first_line + node.lineno - 1,
+                "document.text may only stand alone in {{ }} or be the test of an if",
+            )
+    for node in tree.find_all(nodes.Name):
+        if node.name == "document" and id(node) not in names:
+            raise _bad(path, first_line + node.lineno - 1, "use document.text or document.images")
+
+
+class _Shown:
+    """What a template may know of the document: whether it has text, and how many images."""
+
+    def __init__(self, has_text: bool, images: int) -> None:
+        self.text = _SENTINEL if has_text else ""
+        self.images = images
+
+
+@lru_cache(maxsize=32)
+def _compiled(body: str) -> Any:
+    return _environment().from_string(body)
+
+
+def check_accepts(template: Template, document: Document) -> None:
+    """Raise `DocumentError("not_accepted")` when the template is not made for this kind."""
+    kinds = {"text"} if document.text else set()
+    kinds |= {"image"} if document.images else set()
+    if not (kinds or {"none"}) <= set(template.accepts):
+        raise DocumentError("not_accepted")
+
+
+def render(
+    template: Template, document: Document, key: str, limits: Limits, question: str | None = None
+) -> Prompt:
+    """Put a document into a template. Pure: the same arguments give the same prompt.
+
+    Args:
+        key: the document's key; names the prompt and makes the markers around the document.
+
+    Raises:
+        DocumentError: ``not_accepted``.
+    """
+    check_accepts(template, document)
+    asked = question.replace(_SENTINEL, " ") if question else None
+    shown = _Shown(bool(document.text), len(document.images))
+    rendered = _compiled(template.body).render(document=shown, question=asked).strip()
+    parts = [Part(kind="image") for _ in document.images]
+    begin, end = _fence(document.text, key)
+    for i, piece in enumerate(rendered.split(_SENTINEL)):
+        if i:
+            parts.append(Part(kind="text", text=begin))
+            parts.append(Part(kind="document", text=document.text))
+            parts.append(Part(kind="text", text=end))
+        if piece:
+            parts.append(Part(kind="text", text=piece))
+    return Prompt(
+        id=key,
+        messages=(
+            Message(role="system", parts=(Part(kind="text", text=template.system),)),
+            Message(role="user", parts=tuple(parts)),
+        ),
+        images=document.images,
+        contract=template.contract if document.text else template.image_contract,
+        limits=limits,
+    )
+
+
+def _fence(text: str, key: str) -> tuple[str, str]:
+    """Marker lines around the text: the first HMAC of the key and a counter that it lacks.
+
+    The author of a document cannot know the marker, and it is the same at every run.
+    """
+    counter = 0
+    while True:
+        digest = hmac.new(key.encode(), str(counter).encode(), hashlib.sha256).hexdigest()
+        marker = digest[:8]
+        if marker not in text:
+            return f"<<<{marker}\n", f"\n{marker}>>>"
+        counter += 1
