@@ -11,9 +11,9 @@ from medgemma_cli.records import Contract
 # A text begins with a letter or digit and has no control characters: a base model left free
 # starts with punctuation and stays there.
 _PATTERN = r"^[\p{L}\p{N}][^\u0000-\u001f\u007f]*$"
-_TEXT_CHARACTERS = 600
-_ITEM_CHARACTERS = 240
-_STATEMENT_CHARACTERS = 200
+_TEXT_CHARACTERS = 500
+_ITEM_CHARACTERS = 200
+_STATEMENT_CHARACTERS = 160
 _LIST_ITEMS = 5
 
 OutputBlock = str | dict[str, Any]

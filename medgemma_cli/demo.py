@@ -111,6 +111,8 @@ def _convert(work: Path, step: Step) -> None:
         dtype=torch.bfloat16,
         quantization_config=GgufConfig(dequantize=True),
     )
+    # A base model left alone loops; see `LocalEngine` for what the penalty counts.
+    model.generation_config.repetition_penalty = 1.1
     model.save_pretrained(work)
     step(_STEP, 2, 4)
     tokenizer = AutoTokenizer.from_pretrained(work, gguf_file=gguf.name)

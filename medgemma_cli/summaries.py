@@ -16,7 +16,8 @@ MARK = "medgemma.summary/1"
 _NAME_BYTES = 255
 _TAIL = 300
 _BLOCK = re.compile(
-    rb"\n<!-- medgemma\.summary/1 key=([0-9a-f]{64}) created=(\S{1,40}) sha256=([0-9a-f]{64}) -->\n\Z"
+    rb"\n<!-- medgemma\.summary/1 key=([0-9a-f]{64}) created=(\S{1,40})"
+    rb" sha256=([0-9a-f]{64}) -->\n\Z"
 )
 
 

@@ -85,7 +85,7 @@ def run(
     device: o.Device = "auto",
     batch_size: Annotated[
         int, o.option("--batch-size", panel=o.MODEL_PANEL, min=1, help="Documents at once.")
-    ] = 8,
+    ] = 16,
     revision: o.Revision = None,
     offline: o.Offline = False,
     engine: o.Engine = o.EngineChoice.local,

@@ -1,5 +1,6 @@
 """Decoding inside a JSON Schema, with llguidance: masks over the vocabulary, one matcher a row."""
 
+import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +49,10 @@ class Compiler:
             tokens(lambda text: text[0] == '"' and set(text) <= set('"]}')),
             tokens(lambda text: text[0] == "," and set(text) <= set(',"')),
         )
+        # Tokens that end one list item and begin the next: without them, every end is seen.
+        self.crossing = tokens(lambda text: '",' in text or "}," in text)
+        self.item_ends = frozenset(t for t, text in texts if '"' in text or "}" in text)
+        self._letter = tokens(lambda text: text in ("q", "Q"))
         self._single = tokens(lambda text: len(text) == 1 and text.isascii() and text.isalnum())
 
     def matcher(self, schema: str) -> tuple[Any, int]:
@@ -77,11 +82,11 @@ class Compiler:
         for count in range(_LONGEST_CLOSE):
             if matcher.is_stopped():
                 return count + _MARGIN
-            allowed = np.flatnonzero(self.mask(matcher))
-            token = self.closing(matcher, allowed)
+            mask = self.mask(matcher)
+            token = self.closing(matcher, mask)
             if len(token) == 0:
-                plain = np.intersect1d(allowed, self._single)
-                token = plain if len(plain) else allowed
+                plain = self._single[mask[self._single] == 1]
+                token = plain if len(plain) else np.flatnonzero(mask)
             matcher.consume_token(int(token[0]))
         return _LONGEST_CLOSE
 
@@ -101,18 +106,32 @@ class Compiler:
             )
         return np.unpackbits(words.view(np.uint8), axis=1, bitorder="little")[:, : self.width]
 
-    def closing(self, matcher: Any, allowed: "Array") -> "Array":
+    def text(self, ids: list[int]) -> str:
+        """The text of token ids, as the grammar sees it."""
+        text: str = self._tokenizer.decode_str(ids)
+        return text
+
+    def list_ends(self, mask: "Array") -> "Array":
+        """Those of the allowed tokens that end a list; empty where none can."""
+        ends: Array = self._endings[0]
+        in_string = bool(mask[self._letter].any())
+        found: Array = ends[:0] if in_string else ends[mask[ends] == 1]
+        return found
+
+    def closing(self, matcher: Any, mask: "Array") -> "Array":
         """Those of the allowed tokens that bring the answer to its end; empty if none does."""
         import numpy as np
 
         forced = matcher.compute_ff_tokens()
         if forced:
             return np.array(forced[:1], dtype=np.int64)
-        for wanted in self._endings:
-            found = np.intersect1d(allowed, wanted)
+        # Inside a string everything else is content; a letter that may come next tells.
+        in_string = bool(mask[self._letter].any())
+        for wanted in self._endings[1:2] if in_string else self._endings:
+            found: Array = wanted[mask[wanted] == 1]
             if len(found):
                 return found
-        return allowed[:0]
+        return self._single[:0]
 
 
 class Guard:
@@ -153,6 +172,8 @@ class Guard:
         self.bad = [False] * len(schemas)
         self.shortened = [False] * len(schemas)
         self._done = [False] * len(schemas)
+        self._written: list[list[int]] = [[] for _ in schemas]
+        self._repeating = [False] * len(schemas)
 
     def __call__(self, input_ids: "torch.Tensor", scores: "torch.Tensor") -> "torch.Tensor":
         """The scores with what must not come next at minus infinity. Shapes (rows, vocabulary)."""
@@ -171,9 +192,12 @@ class Guard:
         if live:
             assert self._compiler is not None
             bits = self._compiler.bits(live, len(self._matchers))
+            bits[:, self._compiler.crossing] = 0
             for matcher, row in live:
                 if self._budget - written <= self._reserve[row]:
                     self._close(matcher, row, bits)
+                elif self._repeating[row]:
+                    self._end_list(row, bits)
             rows = [row for _, row in live]
             banned = torch.from_numpy(bits[rows] == 0).to(scores.device)
             scores[rows] = scores[rows].masked_fill(banned, float("-inf"))
@@ -193,14 +217,40 @@ class Guard:
             elif not matcher.is_stopped():
                 matcher.consume_token(token)
                 self._done[row] = matcher.is_stopped()
+                self._watch_repeats(row, token)
             else:
                 self._done[row] = True
 
+    def _watch_repeats(self, row: int, token: int) -> None:
+        """See whether the list being written has just said the same thing again."""
+        assert self._compiler is not None
+        self._written[row].append(token)
+        if token in self._compiler.item_ends:
+            self._repeating[row] = repeats(self._compiler.text(self._written[row]))
+
+    def _end_list(self, row: int, bits: "Array") -> None:
+        """A small model that repeats itself goes on until the list is full: end the list here."""
+        assert self._compiler is not None
+        wanted = self._compiler.list_ends(bits[row])
+        if len(wanted):
+            bits[row] = 0
+            bits[row, wanted] = 1
+            self._repeating[row] = False
+
     def _close(self, matcher: Any, row: int, bits: "Array") -> None:
         assert self._compiler is not None
-        allowed = bits[row].nonzero()[0]
-        wanted = self._compiler.closing(matcher, allowed)
-        if len(wanted) and len(wanted) < len(allowed):
+        wanted = self._compiler.closing(matcher, bits[row])
+        if len(wanted) and len(wanted) < int(bits[row].sum()):
             self.shortened[row] = True
             bits[row] = 0
             bits[row, wanted] = 1
+
+
+def repeats(text: str) -> bool:
+    """Whether an unfinished JSON object ends in a list whose last item stands in it before."""
+    try:
+        value = json.loads(text + "]}")
+    except ValueError:
+        return False
+    last = list(value.values())[-1] if isinstance(value, dict) and value else None
+    return isinstance(last, list) and last[-1:] != [] and last[-1] in last[:-1]

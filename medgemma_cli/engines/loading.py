@@ -9,6 +9,10 @@ from medgemma_cli.records import Precision
 
 _FASTER = "Try --precision nf4 or int8, a smaller --model, or free some memory."
 
+# Never quantised: the output layer, and the eye. SigLIP's rows are no multiple of the 64 weights
+# that 4-bit blocks hold, which the CPU kernels need.
+_KEPT_WHOLE = ["lm_head", "model.vision_tower", "model.multi_modal_projector"]
+
 
 @dataclass
 class Loaded:
@@ -112,13 +116,14 @@ def _arguments(precision: Precision, double_quant: bool) -> dict[str, Any]:
     from transformers import BitsAndBytesConfig
 
     if precision == "int8":
-        config = BitsAndBytesConfig(load_in_8bit=True)
+        config = BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=_KEPT_WHOLE)
     elif precision in ("nf4", "fp4"):
         config = BitsAndBytesConfig(
             load_in_4bit=True,
             bnb_4bit_quant_type=precision,
             bnb_4bit_use_double_quant=double_quant,
             bnb_4bit_compute_dtype=torch.bfloat16,
+            llm_int8_skip_modules=_KEPT_WHOLE,
         )
     else:
         kinds = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}

@@ -43,7 +43,7 @@ class LocalOptions:
     precision: Precision = "auto"
     device: str = "auto"
     double_quant: bool = True
-    batch_size: int = 8
+    batch_size: int = 16
 
 
 def _quiet(text: str, done: int, total: int) -> None:
@@ -293,7 +293,7 @@ class LocalEngine:
             output = loaded.model.generate(
                 **inputs,
                 generation_config=self._generation_config(batch, limits, at_least, stop),
-                logits_processor=[guard],
+                logits_processor=[*self._penalty(length), guard],
             )
         seconds = (time.perf_counter() - started) / len(batch)
         rows = output[:, length:].tolist()
@@ -301,6 +301,19 @@ class LocalEngine:
             self._generation(prompt, len(e.ids), row, stop, guard, i, seconds)
             for i, (prompt, e, row) in enumerate(zip(batch, encoded, rows, strict=True))
         ]
+
+    def _penalty(self, length: int) -> list[Any]:
+        """The checkpoint's own repetition penalty, on what was written alone.
+
+        Counting the prompt too, as transformers does by default, would punish quoting it.
+        """
+        from transformers import RepetitionPenaltyLogitsProcessor
+
+        assert self._loaded is not None
+        penalty = self._loaded.model.generation_config.repetition_penalty or 1.0
+        if penalty == 1.0:
+            return []
+        return [RepetitionPenaltyLogitsProcessor(penalty, prompt_ignore_length=length)]
 
     def _stop_ids(self) -> list[int]:
         assert self._loaded is not None and self._encoder is not None
@@ -353,6 +366,7 @@ class LocalEngine:
             pad_token_id=self._pad_id(),
             bos_token_id=self._loaded.tokenizer.bos_token_id,
             use_cache=True,
+            repetition_penalty=1.0,
             **sampling,
         )
 

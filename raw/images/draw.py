@@ -166,7 +166,7 @@ def draw_chest(rng: random.Random) -> Image.Image:
     _ribs(film)
     _shoulders(film)
     _airway(film)
-    film.shade(film.area(ring((562, 268), 13, 12), blur=2.0), 40)
+    film.shade(film.area(ring((566, 250), 13, 12), blur=3.0), 58)
     _letter(film, "L", (690, 40))
     image = film.finish(rng, 0.1)
     write_caption(image, 225)
@@ -186,7 +186,7 @@ def _chest_wall(film: Film) -> None:
 
 
 def _lungs(film: Film) -> Image.Image:
-    """Remove the air of both lungs, sparing the mediastinum, and return their mask."""
+    """Remove the air of both lungs, sparing the mediastinum, and return its mask."""
     right = [(322, 122), (280, 100), (236, 122), (196, 180), (156, 270), (132, 390), (121, 500)]
     right += [(117, 594), (123, 606), (150, 566), (205, 536), (262, 530), (312, 552), (340, 580)]
     right += [(350, 480), (350, 380), (350, 290), (350, 200)]
@@ -195,10 +195,10 @@ def _lungs(film: Film) -> Image.Image:
     left += [(420, 480), (420, 380), (420, 290), (420, 200)]
     mask = film.area(spline(right, closed=True), spline(left, closed=True), blur=3)
     air = ImageChops.subtract(mask, _mediastinum(film))
-    film.shade(air, -96)
+    film.shade(air, -90)
     film.shade(film.area(ring((226, 330), 60, 190), ring((542, 330), 60, 190), blur=40), -14)
     film.shade(film.area(ring((566, 606), 42, 24, 0.2), blur=7), -28)  # stomach gas
-    return mask
+    return air
 
 
 def _mediastinum(film: Film) -> Image.Image:
@@ -225,7 +225,7 @@ def _spine(film: Film) -> None:
 def _vessels(film: Film, rng: random.Random, lungs: Image.Image) -> None:
     """Add branching markings that fade towards the edge of each lung."""
     tree = film.mask(lambda pen: _grow_both(pen, rng), 1.3)
-    film.shade(ImageChops.multiply(tree, lungs), 40)
+    film.shade(ImageChops.multiply(tree, lungs), 46)
     haze = grain(rng, film.size, 22, 9)
     film.shade(ImageChops.multiply(haze, lungs), 16)
 
@@ -238,7 +238,7 @@ def _grow_both(pen: ImageDraw.ImageDraw, rng: random.Random) -> None:
             start = (x + rng.gauss(0, 5), y + 38 * lift + rng.gauss(0, 5))
             tilt = 1.15 * lift + rng.gauss(0, 0.16)
             angle = tilt if way > 0 else math.pi - tilt
-            _grow(pen, rng, start, angle, rng.uniform(3.0, 5.2), rng.uniform(34, 50))
+            _grow(pen, rng, start, angle, rng.uniform(3.6, 6.0), rng.uniform(36, 52))
 
 
 def _grow(
@@ -310,20 +310,8 @@ def _shoulders(film: Film) -> None:
     blade = spline(
         [(120, 140), (160, 170), (162, 250), (126, 376), (112, 380), (92, 230)], closed=True
     )
-    humerus = spline(
-        [
-            (92, 160),
-            (66, 136),
-            (32, 152),
-            (20, 196),
-            (2, 290),
-            (-24, 420),
-            (14, 430),
-            (44, 310),
-            (80, 206),
-        ],
-        closed=True,
-    )
+    arm = [(90, 166), (72, 138), (40, 140), (24, 170), (22, 220), (4, 330), (-20, 440)]
+    humerus = spline([*arm, (6, 440), (34, 330), (54, 226), (82, 196)], closed=True)
     for flip in (False, True):
         side = mirror if flip else list
         _rib(film, side(clavicle), 17, 24)
@@ -343,9 +331,11 @@ def _airway(film: Film) -> None:
 def _letter(film: Film, text: str, at: Point) -> None:
     """Add a lead side marker."""
     font = ImageFont.load_default_imagefont()
-    small = Image.new("L", (8, 12), 0)
-    ImageDraw.Draw(small).text((1, 0), text, fill=255, font=font)
-    big = small.resize((8 * 3 * SCALE, 12 * 3 * SCALE), Image.Resampling.NEAREST)
+    left, top, right, bottom = (int(edge) for edge in font.getbbox(text))
+    small = Image.new("L", (right - left, bottom - top), 0)
+    ImageDraw.Draw(small).text((-left, -top), text, fill=255, font=font)
+    size = (small.width * 3 * SCALE, small.height * 3 * SCALE)
+    big = small.resize(size, Image.Resampling.NEAREST)
     film.image.paste(240, (round(at[0] * SCALE), round(at[1] * SCALE)), big)
 
 
@@ -382,7 +372,7 @@ def draw_hand(rng: random.Random) -> Image.Image:
             _bone(film, rng, low, high, width * 0.86**i, tip)
     for centre, rx, ry, turn in CARPALS:
         _solid(film, rng, spline(wobble(rng, ring(centre, rx, ry, turn, 9), 1.4), closed=True), 44)
-    for spot in ((158, 416), (148, 408)):
+    for spot in ((160, 414), (150, 424)):
         _solid(film, rng, ring(spot, 5, 6), 30)  # sesamoids
     _forearm(film, rng)
     _letter(film, "R", (40, 40))
@@ -472,7 +462,9 @@ def draw_tile(rng: random.Random) -> Image.Image:
         _gland(image, rng, centre, radius)
     _red_cells(image, rng, VESSEL[0])
     small = image.filter(ImageFilter.GaussianBlur(1.6)).resize((512, 512), Image.Resampling.LANCZOS)
-    small = small.quantize(128, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).convert("RGB")
+    small = small.quantize(
+        160, Image.Quantize.MEDIANCUT, kmeans=2, dither=Image.Dither.NONE
+    ).convert("RGB")
     ImageDraw.Draw(small).rectangle((4, 492, 134, 508), fill=LUMEN)
     write_caption(small, (40, 20, 60))
     return small

@@ -1,0 +1,53 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+MEDGEMMA := $(BIN)/medgemma
+
+# What `make summaries` runs on; override on the command line or in the environment.
+IN ?= raw/notes
+OUT ?= summaries
+MODEL ?= google/medgemma-1.5-4b-it
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo summaries test test-all lint format bench clean
+
+help:  ## show this help
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
+
+# A stamp, so that setting up again costs nothing until a requirement changes.
+$(VENV)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.12 …" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[demo,dev]'
+	touch $@
+
+setup: $(VENV)/.ready  ## make the virtual environment and install
+
+demo: setup  ## run the main job on raw/notes with the embedded demo model
+	$(MEDGEMMA) run raw/notes -o summaries/ --model demo
+
+summaries: setup  ## the incremental pipeline: only new and changed documents; make IN=… OUT=… MODEL=…
+	$(MEDGEMMA) run $(IN) -o $(OUT) --model $(MODEL) --fail-on failed
+
+test: setup  ## the tests (under 15 minutes on 2 cores)
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: setup  ## the tests, the slow ones too
+	$(BIN)/python -m pytest
+
+lint: setup  ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: setup  ## let ruff format and fix
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: setup  ## what the tool itself costs, without a model
+	$(BIN)/python benchmarks/overhead.py
+
+clean:  ## remove the virtual environment and caches; summaries stay
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,58 @@
+"""Fixtures that several test modules share."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture
+def clean_env(tmp_path: Path) -> dict[str, str]:
+    """The environment without MEDGEMMA_* and HF_*, and with a home of its own."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("MEDGEMMA_", "HF_"))}
+    home = tmp_path / "home"
+    return {**kept, "HOME": str(home), "XDG_CONFIG_HOME": str(home), "XDG_CACHE_HOME": str(home)}
+
+
+@pytest.fixture
+def cli(tmp_path: Path, clean_env: dict[str, str]) -> Callable[..., Any]:
+    """Run the command in `tmp_path`: `cli("run", folder, "-o", out, input="…", env={…})`."""
+
+    def run(
+        *args: object,
+        env: dict[str, str] | None = None,
+        input: str | None = None,
+        python: tuple[str, ...] = ("-m", "medgemma_cli"),
+        **settings: Any,
+    ) -> "subprocess.CompletedProcess[str]":
+        if input is None:
+            settings.setdefault("stdin", subprocess.DEVNULL)
+        return subprocess.run(
+            [sys.executable, *python, *map(str, args)],
+            cwd=settings.pop("cwd", tmp_path),
+            env={**clean_env, **(env or {})},
+            input=input,
+            capture_output=True,
+            encoding="utf-8",
+            timeout=60,
+            check=False,
+            **settings,
+        )
+
+    return run
+
+
+@pytest.fixture
+def notes(tmp_path: Path) -> Path:
+    """A folder with four small documents, one of them deeper."""
+    folder = tmp_path / "notes"
+    (folder / "ward").mkdir(parents=True)
+    (folder / "a.md").write_text("Dry cough since Monday.\nNo fever.\n", "utf-8")
+    (folder / "b.txt").write_text("Señora Pérez takes 5 mg of ramipril.\n", "utf-8")
+    (folder / "c.md").write_text("Left knee swollen after a fall.\n", "utf-8")
+    (folder / "ward" / "d.md").write_text("Slept well. Pain 2 of 10.\n", "utf-8")
+    return folder
