@@ -48,7 +48,7 @@ def answer(
     except DocumentError as error:
         verdict = Verdict(FAULTS[error.code].status, error=error.code)
         return _keep(make_record(job, engine.info, decision, verdict, document=document), ledger)
-    verdict = judge(document, job.template.output_block, generation)
+    verdict = judge(document, job.template.output, generation)
     record = make_record(
         job, engine.info, decision, verdict, document=document, generation=generation
     )

@@ -27,7 +27,9 @@ class Output(NamedTuple):
 
 
 class _Object(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False
+    )
 
 
 def _text(longest: int, shortest: int = 1) -> Any:
@@ -108,19 +110,16 @@ def contract(block: OutputBlock, *, quotable: bool = True) -> Contract:
     return Contract(kind="json", json_schema=json.dumps(schema, ensure_ascii=False))
 
 
-def parse(block: OutputBlock, text: str, *, quotable: bool = True) -> Output:
-    """Validate what an engine wrote.
+def parse(block: str, text: str, *, quotable: bool = True) -> Output:
+    """Validate what an engine wrote against an `output:` block, given as JSON.
 
     Raises:
         ValueError: it is no JSON of the contract. Carries no text of the answer.
     """
-    if block == "text":
+    if block == '"text"':
         return Output({"answer": text.strip()}, ())
-    assert isinstance(block, dict)
     try:
-        value = _model(json.dumps(block), quotable).model_validate_json(text)
-        fields = value.model_dump()
-        json.dumps(fields, allow_nan=False, ensure_ascii=False).encode()
+        fields = _model(block, quotable).model_validate_json(text).model_dump()
     except (ValidationError, ValueError):
         # `from None`: pydantic's message quotes its input.
         raise ValueError("the answer does not fit the contract") from None

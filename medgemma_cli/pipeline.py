@@ -148,7 +148,7 @@ class Run:
     def _finish(self, pending: _Pending, generation: Generation) -> None:
         started = time.perf_counter()
         document, decision = pending.document, pending.decision
-        verdict = judge(document, self.job.template.output_block, generation)
+        verdict = judge(document, self.job.template.output, generation)
         seconds = Seconds(
             read=round(pending.read_seconds, 6),
             generate=round(generation.seconds, 6),
@@ -229,7 +229,7 @@ class Run:
         self.totals.cached += 1
         self.totals.status[entry.status] += 1
         if not entry.slot.startswith("//"):
-            path = self._ledger.out / entry.slot
+            path = f"{self._ledger.out}/{entry.slot}"
             state = summaries.state(path, entry.key, entry.created)
             if state == "altered":
                 # What stands at the path of a failed record may be the file it failed for.

@@ -4,7 +4,7 @@ import hashlib
 import os
 import re
 from collections.abc import Iterable, Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from medgemma_cli.display import markdown_text
@@ -29,15 +29,15 @@ def output_name(relative: str, *, salt: str | None = None) -> str:
     """
     if relative == "-":
         return "stdin.md"
-    path = PurePosixPath(relative)
-    name = path.name if path.name.endswith(".md") else f"{path.name}.md"
+    folder, slash, name = relative.rpartition("/")
+    name = name if name.endswith(".md") else f"{name}.md"
     mark = hashlib.sha256((salt or relative).encode("utf-8", "surrogatepass")).hexdigest()[:12]
     stem = name.removesuffix(".md")
     if salt is not None or len(name.encode("utf-8", "surrogatepass")) > _NAME_BYTES:
         room = _NAME_BYTES - len(f"~{mark}.md")
         stem = stem.encode("utf-8", "surrogatepass")[:room].decode("utf-8", "ignore")
         name = f"{stem}~{mark}.md"
-    return str(path.with_name(name))
+    return f"{folder}{slash}{name}"
 
 
 def render(record: Record) -> str:
@@ -124,10 +124,11 @@ def is_ours(path: Path) -> bool:
     return _block_of(path) is not None
 
 
-def state(path: Path, key: str, created: str) -> str:
+def state(path: str, key: str, created: str) -> str:
     """``current``, ``stale`` (of another record), ``altered`` (by hand) or ``missing``."""
     try:
-        data = path.read_bytes()
+        with open(path, "rb") as file:
+            data = file.read()
     except OSError:
         return "missing"
     match = _BLOCK.search(data[-_TAIL:])
@@ -160,9 +161,11 @@ def check_free(out: Path, name: str, *, known: bool) -> None:
         DocumentError: ``output_exists``.
     """
     path = out / name
-    real_out = os.path.realpath(out)
-    if not (os.path.realpath(path.parent) + "/").startswith(real_out + "/"):
-        raise DocumentError("output_exists")
+    at = str(out)
+    for part in name.split("/")[:-1]:
+        at = f"{at}/{part}"
+        if os.path.islink(at):
+            raise DocumentError("output_exists")
     if path.is_symlink() or not os.path.lexists(path):
         return
     if not path.is_file() or not (is_ours(path) and known):

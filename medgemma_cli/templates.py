@@ -25,7 +25,10 @@ _FIELDS = {"name", "description", "accepts", "system", "output", "max_new_tokens
 
 
 class Template(Frozen):
-    """A parsed template. `hash` covers the preamble, the system text, the body and the contract."""
+    """A parsed template. `hash` covers the preamble, the system text, the body and the contract.
+
+    `output` is the `output:` block as JSON, as `decoding.parse` takes it.
+    """
 
     name: str
     path: str
@@ -38,12 +41,6 @@ class Template(Frozen):
     image_contract: Contract
     max_new_tokens: int
     hash: str
-
-    @property
-    def output_block(self) -> decoding.OutputBlock:
-        """The `output:` block as written."""
-        block: decoding.OutputBlock = json.loads(self.output)
-        return block
 
 
 def folders() -> list[Path]:
@@ -179,10 +176,11 @@ def _check_body(path: Path, body: str, first_line: int) -> None:
         _compiled(body).render(document=_Shown(True, 0), question=None)
         _compiled(body).render(document=_Shown(False, 1), question="?")
     except TemplateError as error:
-        line = getattr(error, "lineno", None) or 1
+        line = getattr(error, "lineno", None) or _line_in_template(error)
         raise _bad(path, first_line + line - 1, f"{error.message}") from None
     except (TypeError, ValueError, ArithmeticError, RecursionError, AttributeError) as error:
-        raise _bad(path, first_line, f"rendering fails: {type(error).__name__}") from None
+        line = first_line + _line_in_template(error) - 1
+        raise _bad(path, line, f"rendering fails: {type(error).__name__}") from None
     plain = {id(child) for node in tree.find_all(nodes.Output) for child in node.nodes}
     plain |= {id(node.test) for node in tree.find_all(nodes.If)}
     names = {id(node.node) for node in tree.find_all(nodes.Getattr)}
@@ -196,6 +194,16 @@ def _check_body(path: Path, body: str, first_line: int) -> None:
     for node in tree.find_all(nodes.Name):
         if node.name == "document" and id(node) not in names:
             raise _bad(path, first_line + node.lineno - 1, "use document.text or document.images")
+
+
+def _line_in_template(error: BaseException) -> int:
+    """The line of the body that an error came from; Jinja2 puts it into the traceback."""
+    line, at = 1, error.__traceback__
+    while at is not None:
+        if at.tb_frame.f_code.co_filename == "<template>":
+            line = at.tb_lineno
+        at = at.tb_next
+    return line
 
 
 class _Shown:

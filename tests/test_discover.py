@@ -1,7 +1,9 @@
 """Discovery: which files come out, in which order, and what is left out or refused."""
 
+import inspect
 import os
 import signal
+import sys
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
@@ -209,18 +211,16 @@ def test_a_fifo_or_device_named_outright_is_unsupported(inbox: Path) -> None:
 
 
 def test_a_deep_tree_is_walked_to_its_end(inbox: Path) -> None:
-    """A chain of folders deeper than Python's recursion limit loses no document."""
-    here = os.open(inbox, os.O_RDONLY)
+    """Folders nested deeper than Python's recursion limit cost no document and no traceback."""
+    put(inbox, "d/" * 300 + "deep.md")
+    limit = sys.getrecursionlimit()
+    # In proportion: a path may hold 2,000 folders, the usual limit is 1,000 calls.
+    sys.setrecursionlimit(len(inspect.stack(0)) + 150)
     try:
-        for _ in range(1100):
-            os.mkdir("d", dir_fd=here)
-            deeper = os.open("d", os.O_RDONLY, dir_fd=here)
-            os.close(here)
-            here = deeper
-        os.close(os.open("deep.md", os.O_CREAT | os.O_WRONLY, dir_fd=here))
+        found_names = names(inbox)
     finally:
-        os.close(here)
-    assert [Path(name).name for name in names(inbox)] == ["deep.md"]
+        sys.setrecursionlimit(limit)
+    assert [name.rpartition("/")[2] for name in found_names] == ["deep.md"]
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read every folder")
@@ -387,7 +387,7 @@ def test_an_output_folder_given_through_a_link_is_not_read(inbox: Path, tmp_path
     assert names(inbox, out=tmp_path / "link") == ["a.md"]
 
 
-@pytest.mark.parametrize("pattern", ["*", "*/*.md", "**/*.md", "out/*"])
+@pytest.mark.parametrize("pattern", ["*", "*/*.md", "**/*.md"])
 def test_a_glob_does_not_read_the_output_folder(inbox: Path, pattern: str) -> None:
     """Fault 41: summaries are not ingested through a pattern either."""
     put(inbox, "a.md", "sub/b.md", "out/a.md")
@@ -448,7 +448,7 @@ def test_nothing_at_a_path_is_no_input(inbox: Path, path: str) -> None:
 
 
 def test_an_empty_folder_yields_nothing(inbox: Path) -> None:
-    """Fault 42: an existing folder without documents is an empty stream, for the caller to judge."""
+    """Fault 42: an existing folder without documents is an empty stream."""
     put(inbox, "a.pdf")
     assert found(inbox) == []
 

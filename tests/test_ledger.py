@@ -302,9 +302,7 @@ def test_leftover_lock_file_is_ignored(tmp_path: Path) -> None:
     assert (tmp_path / ".lock").exists()
 
 
-def test_lock_file_replaced_while_locking(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_lock_file_replaced_while_locking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Fault 19: locking a file that is no longer the lock file is no lock."""
     real = fcntl.flock
 

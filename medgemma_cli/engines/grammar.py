@@ -50,7 +50,7 @@ class Compiler:
             tokens(lambda text: text[0] == "," and set(text) <= set(',"')),
         )
         # Tokens that end one list item and begin the next: without them, every end is seen.
-        self.crossing = tokens(lambda text: '",' in text or "}," in text)
+        self._crossing = tokens(lambda text: '",' in text or "}," in text)
         self.item_ends = frozenset(t for t, text in texts if '"' in text or "}" in text)
         self._letter = tokens(lambda text: text in ("q", "Q"))
         self._single = tokens(lambda text: len(text) == 1 and text.isascii() and text.isalnum())
@@ -110,6 +110,13 @@ class Compiler:
         """The text of token ids, as the grammar sees it."""
         text: str = self._tokenizer.decode_str(ids)
         return text
+
+    def drop_crossing(self, mask: "Array") -> None:
+        """Forbid tokens that run from one item into the next, where another way is left."""
+        kept = mask.copy()
+        kept[self._crossing] = 0
+        if kept.any():
+            mask[:] = kept
 
     def list_ends(self, mask: "Array") -> "Array":
         """Those of the allowed tokens that end a list; empty where none can."""
@@ -192,8 +199,8 @@ class Guard:
         if live:
             assert self._compiler is not None
             bits = self._compiler.bits(live, len(self._matchers))
-            bits[:, self._compiler.crossing] = 0
             for matcher, row in live:
+                self._compiler.drop_crossing(bits[row])
                 if self._budget - written <= self._reserve[row]:
                     self._close(matcher, row, bits)
                 elif self._repeating[row]:

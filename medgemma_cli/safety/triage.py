@@ -14,6 +14,21 @@ _INVISIBLE = re.compile("[\xad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206
 # Letters with one space between each, as in "i g n o r e": at least five.
 _SPACED = re.compile(r"\b(?:[A-Za-z] ){4,}[A-Za-z]\b")
 _WHAT = r"(?:instructions?|prompts?|rules|directions|guidelines|system messages?)"
+_WORDS = (
+    "<",
+    "[",
+    "ignore",
+    "disregard",
+    "forget",
+    "override",
+    "bypass",
+    "you are",
+    "you\tare",
+    "assistant",
+    "model",
+    "prompt",
+    "instruction",
+)
 _INJECTION = re.compile(
     rf"""
     <(?:start|end)_of_turn> | <start_of_image> | <unused9[45]> | <\|im_(?:start|end)\|> | \[/?INST\]
@@ -39,9 +54,11 @@ def triage(text: str) -> list[Flag]:
     The span is given only where the plain text itself matches; a hidden instruction is flagged
     without one.
     """
-    plain = _INJECTION.search(text)
-    if plain is None and not _INJECTION.search(_unmask(text)):
-        return []
+    plain = _search(text)
+    if plain is None:
+        unmasked = _unmask(text)
+        if unmasked == text or not _search(unmasked):
+            return []
     return [
         Flag(
             rule="prompt_injection",
@@ -51,6 +68,12 @@ def triage(text: str) -> list[Flag]:
             span=plain.span() if plain else None,
         )
     ]
+
+
+def _search(text: str) -> re.Match[str] | None:
+    """The pattern, where a word that every match has is there at all: most notes have none."""
+    low = text.lower()
+    return _INJECTION.search(text) if any(word in low for word in _WORDS) else None
 
 
 def _unmask(text: str) -> str:

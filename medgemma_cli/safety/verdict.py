@@ -19,8 +19,8 @@ class Verdict(NamedTuple):
     error: str | None = None
 
 
-def judge(document: Document, block: decoding.OutputBlock, generation: Generation) -> Verdict:
-    """Check one generation.
+def judge(document: Document, block: str, generation: Generation) -> Verdict:
+    """Check one generation against its document and its template's `output:` block (as JSON).
 
     `flagged` from a flag of severity `review` upwards. Covers the shape of the output, verbatim
     quotes, truncation, partial reading and injected instructions; see `grounding` and `triage`

@@ -30,7 +30,7 @@ def test_random_weights_write_valid_answers(make_engine: MakeEngine) -> None:
     answers = list(make_engine().generate(prompts))
     assert [a.error for a in answers] == [None] * 4
     for answer in answers:
-        assert decoding.parse(SUMMARIZE.output_block, answer.text).fields["risk_level"]
+        assert decoding.parse(SUMMARIZE.output, answer.text).fields["risk_level"]
 
 
 def test_a_tight_budget_closes_the_answer(make_engine: MakeEngine, compiler: Compiler) -> None:
@@ -41,7 +41,7 @@ def test_a_tight_budget_closes_the_answer(make_engine: MakeEngine, compiler: Com
     (answer,) = make_engine().generate([tight])
     assert answer.finish_reason == "stop"
     assert "shortened" in answer.degraded
-    assert decoding.parse(SUMMARIZE.output_block, answer.text)
+    assert decoding.parse(SUMMARIZE.output, answer.text)
 
 
 def test_the_reserve_is_small(compiler: Compiler) -> None:
