@@ -62,7 +62,6 @@ def test_done_is_0(cli: Cli, notes: Path) -> None:
         ("--files-from", "missing.txt"),
         ("-o", "notes"),
         ("-o", "."),
-        ("-o", "notes/../notes"),
     ],
     ids=" ".join,
 )
@@ -95,10 +94,8 @@ def test_rejected_is_3_each_time(cli: Cli, notes: Path) -> None:
     [
         (INJECTION, ("--fail-on", "flagged"), 4),
         (INJECTION, ("--fail-on", "failed"), 0),
-        (INJECTION, (), 0),
         ("", ("--fail-on", "failed"), 4),
         ("", ("--fail-on", "flagged"), 3),
-        ("", ("--fail-on", "flagged", "--fail-on", "failed"), 4),
     ],
 )
 def test_gate_is_4_each_time(
@@ -261,15 +258,17 @@ main()
 """
 
 
-def test_closed_streams_are_not_the_ledger(
-    notes: Path, tmp_path: Path, clean_env: dict[str, str]
+@pytest.mark.parametrize("args", [("run", "notes"), ("ask", "What?", "-f", "notes/a.md")])
+def test_closed_streams_are_no_output_file(
+    notes: Path, tmp_path: Path, clean_env: dict[str, str], args: tuple[str, ...]
 ) -> None:
-    """Fault 26: what a library writes to a closed stream does not end in the ledger."""
+    """Fault 26: what a library writes to a closed stream does not end in an output file."""
     start = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", sys.executable, "-c", _CHATTY]
-    args = ["run", str(notes), "-o", "out", *ECHO]
-    subprocess.run([*start, *args], env=clean_env, cwd=tmp_path, timeout=60, check=False)
-    raw = (tmp_path / "out" / "records.jsonl").read_bytes()
-    assert b"something to say" not in raw and len(raw.splitlines()) == 4
+    command = [*start, *args, "-o", "out", *ECHO]
+    subprocess.run(command, env=clean_env, cwd=tmp_path, timeout=60, check=False)
+    written = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    assert len(written) >= 3
+    assert [path.name for path in written if b"something to say" in path.read_bytes()] == []
 
 
 def test_reader_that_went_away(notes: Path, tmp_path: Path, clean_env: dict[str, str]) -> None:
@@ -329,6 +328,15 @@ def test_no_part_of_a_skipped_name(cli: Cli, notes: Path, name: str) -> None:
     done = cli("run", notes, "-o", "out", *ECHO)
     assert "skipped 1" in done.stderr
     assert CANARY.lower() not in done.stderr.lower()
+
+
+def test_altered_summary_is_told(cli: Cli, notes: Path, tmp_path: Path) -> None:
+    """A summary altered by hand is warned about; it is no failure."""
+    cli("run", notes, "-o", "out", *ECHO)
+    with (tmp_path / "out" / "a.md").open("a") as file:
+        file.write("Seen by Dr. Roe.\n")
+    done = cli("run", notes, "-o", "out", *ECHO)
+    assert done.returncode == 0 and "1 summaries were altered by hand" in done.stderr
 
 
 # -- what is read -------------------------------------------------------------------------------

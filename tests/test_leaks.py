@@ -27,13 +27,13 @@ for part in path:
 def raises(*args, **settings):
     said = f"CANARY7Q {args} {settings}"
     if error == "OSError":
-        raise OSError(5, said, said)
+        raise OSError(5, "Input/output error", said)
     if error == "UnicodeDecodeError":
         raise UnicodeDecodeError("utf-8", said.encode(), 0, 1, said)
     if error == "ValidationError":
         from medgemma_cli.records import Usage
         Usage(prompt_tokens=said)
-    raise {"KeyError": KeyError, "RuntimeError": RuntimeError, "ValueError": ValueError}[error](said)
+    raise {"KeyError": KeyError, "RuntimeError": RuntimeError}[error](said)
 
 setattr(owner, last, raises)
 main()

@@ -333,9 +333,14 @@ def test_lock_file_removed_under_its_holder(tmp_path: Path) -> None:
     """Fault 19: with the lock file gone there are still no two writers."""
     with Ledger(tmp_path) as first:
         (tmp_path / ".lock").unlink()
-        with pytest.raises(RunAgainError), Ledger(tmp_path) as second:
-            second.commit(make(1))
-            first.commit(make(2))
+
+        def both_write() -> None:
+            with Ledger(tmp_path) as second:
+                second.commit(make(1))
+                first.commit(make(2))
+
+        with pytest.raises(RunAgainError):
+            both_write()
 
 
 def test_filesystem_that_cannot_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,6 +25,33 @@ main()
 """
 
 
+_ASKED = """
+import time
+from medgemma_cli.cli import main
+from medgemma_cli.engines.echo import EchoEngine
+
+def slow(self, prompt):
+    print("asked", flush=True)
+    time.sleep(60)
+
+EchoEngine._answer = slow
+main()
+"""
+
+_EARLY = """
+import time
+from medgemma_cli.commands import wiring
+from medgemma_cli.cli import main
+
+def slow(*args, **settings):
+    print("ready", flush=True)
+    time.sleep(5)
+
+wiring.make_engine = slow
+main()
+"""
+
+
 @pytest.fixture
 def start(tmp_path: Path, clean_env: dict[str, str]) -> Iterator[Start]:
     """Start a run that writes to `out`; whatever still runs at the end is killed."""
@@ -66,15 +93,6 @@ def lines(out: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_bytes().splitlines()] if path.exists() else []
 
 
-def in_the_first_document(out: Path) -> Callable[[], bool]:
-    """Whether the lock is taken; a moment later the first document is with the engine."""
-
-    def begun() -> bool:
-        return (out / "records.jsonl").exists()
-
-    return begun
-
-
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75)], ids=["SIGINT", "SIGTERM"]
 )
@@ -108,8 +126,8 @@ def test_second_signal_leaves_at_once(
 ) -> None:
     """Fault 23: the second signal does not wait for the document in hand."""
     process = start(notes, 60)
-    wait_until(in_the_first_document(tmp_path / "out"))
-    time.sleep(0.3)
+    wait_until((tmp_path / "out" / "records.jsonl").exists)
+    time.sleep(0.3)  # the first document is with the engine
     process.send_signal(first)
     time.sleep(0.3)
     assert process.poll() is None
@@ -124,8 +142,8 @@ def test_second_signal_leaves_at_once(
 def test_deadline_after_sigterm(start: Start, notes: Path, tmp_path: Path) -> None:
     """Fault 25: a document that takes too long after SIGTERM is given up at the deadline."""
     process = start(notes, 60, python=("-c", _SHORT_DEADLINE))
-    wait_until(in_the_first_document(tmp_path / "out"))
-    time.sleep(0.3)
+    wait_until((tmp_path / "out" / "records.jsonl").exists)
+    time.sleep(0.3)  # the first document is with the engine
     sent = time.monotonic()
     process.send_signal(signal.SIGTERM)
     process.wait(10)
@@ -145,18 +163,22 @@ def test_signal_before_the_work(start: Start, notes: Path, number: int) -> None:
     assert process.returncode == (130 if number == signal.SIGINT else 75)
 
 
-_EARLY = """
-import time
-from medgemma_cli.commands import wiring
-from medgemma_cli.cli import main
-
-def slow(*args, **settings):
-    print("ready", flush=True)
-    time.sleep(5)
-
-wiring.make_engine = slow
-main()
-"""
+def test_ask_is_left_at_once(tmp_path: Path, clean_env: dict[str, str]) -> None:
+    """SIGINT ends a question with 130; there is nothing to drain, and no traceback."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", _ASKED, "ask", "What?", "--engine", "echo"],
+        cwd=tmp_path,
+        env=clean_env,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None and process.stdout.readline() == "asked\n"
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=5)
+    assert process.returncode == 130
+    assert "Traceback" not in stderr
 
 
 def test_max_time_leaves_work(cli: Callable[..., Any], notes: Path, tmp_path: Path) -> None:
@@ -229,7 +251,7 @@ def test_second_run_leaves_the_folder_alone(
 ) -> None:
     """Fault 16: while one run holds the folder, another leaves with 75 at once."""
     process = start(notes, 60)
-    wait_until(in_the_first_document(tmp_path / "out"))
+    wait_until((tmp_path / "out" / "records.jsonl").exists)
     began = time.monotonic()
     second = cli("run", notes, "-o", "out", "--engine", "echo")
     assert second.returncode == 75 and "Another run" in second.stderr
@@ -242,7 +264,7 @@ def test_run_after_the_holder_was_killed(
 ) -> None:
     """Fault 17: a lock dies with its holder; the next run does all the work."""
     process = start(notes, 60)
-    wait_until(in_the_first_document(tmp_path / "out"))
+    wait_until((tmp_path / "out" / "records.jsonl").exists)
     process.kill()
     process.wait(10)
     assert cli("run", notes, "-o", "out", "--engine", "echo").returncode == 0
