@@ -28,6 +28,8 @@ def answer(
     one is committed and gets its summary.
     """
     settings = job.settings(engine.identity)
+    if ledger and not ledger.current:
+        summaries.refuse_orphans(ledger.out, summaries.scan(ledger.out))
     try:
         document = join(sources, job.read_limits)
     except DocumentError as error:
@@ -44,6 +46,7 @@ def answer(
         return again if current else _keep(again, ledger)
     decision = _decision(key)._replace(attempt=entry.attempt + 1 if entry else 1)
     try:
+        _check_name(decision, ledger)
         generation = _generate(job, engine, document, key, show)
     except DocumentError as error:
         verdict = Verdict(FAULTS[error.code].status, error=error.code)
@@ -99,9 +102,18 @@ def _generate(
     raise DocumentError("engine")
 
 
+def _check_name(decision: Decision, ledger: Ledger | None) -> None:
+    if ledger is not None and decision.name is not None:
+        known = ledger.by_key
+        summaries.check_free(
+            ledger.out, decision.name, lambda key: key == decision.key or key in known
+        )
+
+
 def _keep(record: Record, ledger: Ledger | None) -> Record:
     if ledger is not None:
         ledger.commit(record)
-        if record.summary is not None:
+        refused = record.error is not None and record.error.code == "output_exists"
+        if record.summary is not None and not refused:
             summaries.write(ledger.out, record.summary, summaries.render(record))
     return record

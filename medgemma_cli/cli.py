@@ -1,6 +1,7 @@
 """The `medgemma` command. Wires the commands together and maps every ending to an exit code."""
 
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +14,7 @@ from medgemma_cli.commands.ask import ask
 from medgemma_cli.commands.doctor import doctor
 from medgemma_cli.commands.run import run
 from medgemma_cli.commands.status import status
-from medgemma_cli.errors import INTERRUPTED, UNFORESEEN, MedgemmaError
+from medgemma_cli.errors import INTERRUPTED, RUN_AGAIN, UNFORESEEN, ConfigError, MedgemmaError
 
 app = typer.Typer(
     name="medgemma",
@@ -76,13 +77,22 @@ def read_dotenv() -> None:
         return
     from dotenv import dotenv_values
 
-    for name, value in dotenv_values(".env").items():
+    try:
+        values = dotenv_values(".env")
+    except (OSError, UnicodeDecodeError):
+        raise ConfigError(
+            "The .env file cannot be read as UTF-8 text.", "Correct it, or move it away."
+        ) from None
+    for name, value in values.items():
         if name.startswith(("MEDGEMMA_", "HF_")) and value is not None:
             os.environ.setdefault(name, value)
 
 
 def main() -> None:
     """The console script: run the command, map its ending to an exit code."""
+    _fill_closed_streams()
+    # Until a command watches signals itself there is nothing to drain.
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(RUN_AGAIN))
     for stream in (sys.stdout, sys.stderr):
         if stream is not None and hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
@@ -101,6 +111,13 @@ def main() -> None:
         _say(f"medgemma: an error nobody foresaw: {type(error).__name__} at {_place(error)}")
         _say("  Everything finished so far is kept. Run again with --debug, and report this.")
         _leave(UNFORESEEN, error)
+
+
+def _fill_closed_streams() -> None:
+    """Descriptors 0 to 2 that are closed get /dev/null, or the ledger would get their numbers."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
 
 
 def _place(error: BaseException) -> str:

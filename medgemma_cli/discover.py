@@ -16,8 +16,8 @@ STDIN = "-"
 
 
 def printable(path: str) -> str:
-    r"""A path as text that JSON can hold: undecodable bytes become ``\xNN``."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+    r"""A path as text that JSON can hold: undecodable bytes become ``\xNN``, NUL ``\0``."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace").replace("\0", "\\0")
 
 
 class Discovery:
@@ -62,40 +62,50 @@ class Discovery:
     def __iter__(self) -> Iterator[Source]:
         self.skipped.clear()
         stream = self._all()
-        if len(self._paths) + len(self._files) > 1:
+        plain = len(self._paths) == 1 and os.path.lexists(self._paths[0])
+        if not plain or self._files:
             stream = _unique(stream)
         return islice(stream, self._limit)
 
     def _all(self) -> Iterator[Source]:
-        for path in self._paths:
+        for number, path in enumerate(self._paths, 1):
             if path == STDIN:
                 yield Source(path=Path(STDIN), relative=STDIN, origin=STDIN)
                 continue
             matches = expand(path)
             if not matches:
-                raise NoInputError(f"Nothing is at {printable(path)!r}.", "Check the path.")
+                # Its number, not its name: this may end in a log.
+                raise NoInputError(f"PATH number {number} matches nothing.", "Check the path.")
             for match in matches:
-                is_folder = Path(match).is_dir()
-                yield from self._folder(match, "") if is_folder else self._named(match)
+                if self._is_output(match):
+                    self.skipped["output of this run"] += 1
+                elif os.path.isdir(match):
+                    yield from self._folder(match)
+                else:
+                    yield from self._named(match)
         for name in self._files:
             yield from self._listed(name)
 
-    def _folder(self, folder: str, prefix: str) -> Iterator[Source]:
-        try:
-            with os.scandir(folder) as entries:
-                ordered = sorted(entries, key=lambda entry: os.fsencode(entry.name))
-        except OSError:
-            self.skipped["unreadable folder"] += 1
-            return
-        for entry in ordered:
-            relative = prefix + entry.name
-            if entry.name.startswith("."):
+    def _is_output(self, path: str) -> bool:
+        if self._out is None:
+            return False
+        real = os.path.realpath(path)
+        return real == self._out or real.startswith(f"{self._out}/")
+
+    def _folder(self, top: str) -> Iterator[Source]:
+        """Depth first, in the order of names. A stack: folders may be nested without end."""
+        stack = [iter(self._entries(top, ""))]
+        while stack:
+            found = next(stack[-1], None)
+            if found is None:
+                stack.pop()
                 continue
+            entry, relative = found
             if entry.is_symlink():
                 self.skipped["symbolic link"] += 1
             elif entry.is_dir():
-                if self._out is None or os.path.realpath(entry.path) != self._out:
-                    yield from self._folder(entry.path, relative + "/")
+                if self._out is None or not self._is_output(entry.path):
+                    stack.append(iter(self._entries(entry.path, relative + "/")))
             elif not entry.is_file():
                 self.skipped["special file"] += 1
             elif self._wanted(relative):
@@ -104,6 +114,15 @@ class Discovery:
                     yield _source(entry.path, relative)
                 else:
                     self.skipped[printable(suffix) or "without suffix"] += 1
+
+    def _entries(self, folder: str, prefix: str) -> "list[tuple[os.DirEntry[str], str]]":
+        try:
+            with os.scandir(folder) as entries:
+                ordered = sorted(entries, key=lambda entry: os.fsencode(entry.name))
+        except OSError:
+            self.skipped["unreadable folder"] += 1
+            return []
+        return [(e, prefix + e.name) for e in ordered if not e.name.startswith(".")]
 
     def _wanted(self, relative: str) -> bool:
         if not self._include and not self._exclude:
@@ -127,13 +146,15 @@ class Discovery:
         relative = os.path.relpath(name) if Path(name).is_absolute() else os.path.normpath(name)
         if relative.startswith(".."):
             relative = Path(name).name
-        if self._wanted(relative):
+        if self._is_output(name.replace("\0", "")):
+            self.skipped["output of this run"] += 1
+        elif self._wanted(relative):
             yield _source(name, relative, self._kind_error(name))
 
     def _kind_error(self, path: str) -> str | None:
         try:
             mode = Path(path).stat().st_mode
-        except OSError:
+        except (OSError, ValueError):  # a NUL in the name is a ValueError
             return "vanished"
         regular = stat.S_ISREG(mode) and Path(path).suffix.lower() in self._suffixes
         return None if regular else "unsupported"
@@ -143,7 +164,19 @@ def expand(path: str) -> list[str]:
     """The existing path itself, or what the glob matches, sorted; never hidden files."""
     if os.path.lexists(path):
         return [path]
-    return sorted(glob.glob(path, recursive=True), key=os.fsencode)
+    found = glob.glob(path, recursive=True)
+    return sorted((p for p in found if not _crosses_link(p, path)), key=os.fsencode)
+
+
+def _crosses_link(path: str, pattern: str) -> bool:
+    """Whether a match goes through a symbolic link that the pattern does not spell out."""
+    parts = path.split("/")
+    spelled = 0
+    for mine, asked in zip(parts, pattern.split("/"), strict=False):
+        if mine != asked:
+            break
+        spelled += 1
+    return any(os.path.islink("/".join(parts[:i])) for i in range(spelled + 1, len(parts)))
 
 
 def _source(path: str, relative: str, error: str | None = None) -> Source:
@@ -156,26 +189,40 @@ def _source(path: str, relative: str, error: str | None = None) -> Source:
 def _unique(stream: Iterator[Source]) -> Iterator[Source]:
     seen: set[str] = set()
     for source in stream:
-        if source.origin not in seen:
-            seen.add(source.origin)
+        place = os.path.abspath(source.path)  # with its undecodable bytes
+        if place not in seen:
+            seen.add(place)
             yield source
 
 
-def check_output_folder(paths: Sequence[str], out: Path) -> None:
+def check_output_folder(paths: Sequence[str], out: Path, files: Sequence[str] = ()) -> None:
     """Refuse an output folder that is an input folder, or lies above an input.
+
+    Of a list (`files`) all must lie in it: a list made with `find` may hold old summaries, which
+    are passed over.
 
     Raises:
         UsageError: exit 2, before anything is written.
     """
     real_out = os.path.realpath(out)
+
+    def inside(path: str) -> bool:
+        return f"{os.path.realpath(path)}/".startswith(f"{real_out.rstrip('/')}/")
+
+    if files and all("\0" not in name and inside(name) for name in files):
+        raise _output_above_input()
     for path in paths:
         for match in [] if path == STDIN else expand(path):
-            real = os.path.realpath(match)
-            if real_out == real or real.startswith(real_out.rstrip("/") + "/"):
-                raise UsageError(
-                    "The output folder is, or lies above, an input.",
-                    "Choose another -o; a folder inside the input is fine and is not read.",
-                )
+            # A pattern may meet its own output, which is then not read.
+            if match == path and inside(match):
+                raise _output_above_input()
+
+
+def _output_above_input() -> UsageError:
+    return UsageError(
+        "The output folder is, or lies above, an input.",
+        "Choose another -o; a folder inside the input is fine and is not read.",
+    )
 
 
 def read_list(lines: Iterable[str]) -> list[str]:

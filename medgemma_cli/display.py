@@ -5,8 +5,8 @@ import re
 # C0 (tab and newline are handled by the caller), DEL, C1, bidirectional and zero-width controls,
 # line and paragraph separators, the BOM, tags, and the lone surrogates of undecodable names.
 _UNSAFE = re.compile(
-    "[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff"
-    "\ud800-\udfff\U000e0000-\U000e007f]"
+    "[\x00-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u180e\u200b-\u200f\u2028-\u202e"
+    "\u2060-\u206f\u3164\ufeff\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e01ef]"
 )
 _UNSAFE_BUT_LINES = re.compile(_UNSAFE.pattern.replace("\x00-\x1f", "\x00-\x08\x0b-\x1f"))
 
@@ -28,8 +28,13 @@ def visible(text: str, *, keep_lines: bool = False) -> str:
     return (_UNSAFE_BUT_LINES if keep_lines else _UNSAFE).sub(_escape, text)
 
 
+_WWW = re.compile(r"\b(www)\.", re.IGNORECASE)
+
 # What Markdown or HTML would act on. A backslash keeps the character and takes its meaning.
-_MARKDOWN = re.compile(r"([\\`*_\[\]!|~#])")
+_MARKDOWN = str.maketrans(
+    {character: f"\\{character}" for character in "\\`*_[]!|~#"}
+    | {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
+)
 
 
 def markdown_text(text: str) -> str:
@@ -38,7 +43,9 @@ def markdown_text(text: str) -> str:
     No HTML, image, link or control character survives as such: ``<script>`` is shown, not run,
     and nothing is fetched.
     """
-    flat = visible(" ".join(text.split()))
-    flat = flat.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    # "://" would be made a link by several renderers.
-    return _MARKDOWN.sub(r"\\\1", flat).replace("://", ":&#47;&#47;")
+    flat = " ".join(text.split())
+    if not (flat.isascii() and flat.isprintable()):
+        flat = visible(flat)
+    # "://" and "www." would be made links by several renderers.
+    shown = flat.translate(_MARKDOWN).replace("://", ":&#47;&#47;")
+    return _WWW.sub(r"\1&#46;", shown) if "w" in shown or "W" in shown else shown

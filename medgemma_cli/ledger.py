@@ -8,24 +8,24 @@ a slot is its current record.
 import errno
 import fcntl
 import hashlib
-import json
 import os
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, get_args
 
 import jsonlines
 
 from medgemma_cli.errors import ConfigError, OutputError, RunAgainError, StorageError
-from medgemma_cli.files import make_folder, sync_folder, write_all
-from medgemma_cli.records import RECORD_SCHEMA, Record
+from medgemma_cli.files import make_folder, replace_file, sync_folder, write_all
+from medgemma_cli.records import RECORD_SCHEMA, Record, Status
 
 RECORDS = "records.jsonl"
 LOCK = ".lock"
 QUARANTINE = "quarantine"
+_STATUSES = frozenset(get_args(Status))
 _NO_ROOM = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EIO}
 _CANNOT_LOCK = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
 
@@ -120,6 +120,11 @@ class Ledger:
                 if (line := parse_line(raw)) is not None:
                     self._index(line, offset)
 
+    def forget(self) -> None:
+        """Empty the index: as if the folder were new."""
+        self.current.clear()
+        self.by_key.clear()
+
     def start_over(self) -> str:
         """Move the old ledger to the quarantine and go on with an empty one; the folder's name."""
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
@@ -130,8 +135,7 @@ class Ledger:
         self._file = self._open_file()
         sync_folder(self.out)
         self._size = 0
-        self.current.clear()
-        self.by_key.clear()
+        self.forget()
         return f"{QUARANTINE}/{stamp}"
 
     def _open_file(self) -> int:
@@ -185,31 +189,27 @@ class Ledger:
             line["created"],
             offset,
         )
-        self.current[slot] = entry
+        self._remember(entry)
+
+    def _remember(self, entry: Entry) -> None:
+        self.current[entry.slot] = entry
         self.by_key[entry.key] = entry
 
     def quarantine(self, raw: bytes) -> None:
         """Keep a copy of bytes that are not understood; the same bytes are kept once."""
-        folder = self.out / QUARANTINE
-        folder.mkdir(mode=0o700, exist_ok=True)
-        path = folder / f"line-{hashlib.sha256(raw).hexdigest()[:16]}"
+        path = self.out / QUARANTINE / f"line-{hashlib.sha256(raw).hexdigest()[:16]}"
         if not path.exists():
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-            try:
-                write_all(descriptor, raw)
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            replace_file(path, raw)
 
     def commit(self, record: Record) -> None:
         """Append a record, whole, and make it durable. Only then is the work done.
 
         Raises:
             StorageError: 74; the file is as it was before.
+            RunAgainError: 75; the lock file was removed.
         """
-        line = record.line()
-        text = json.dumps(line, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
-        data = text.encode("ascii") + b"\n"
+        data = record.model_dump_json(by_alias=True, ensure_ascii=True).encode("ascii") + b"\n"
+        self._check_lock()
         try:
             self._write(data)
         except OSError as error:
@@ -220,8 +220,32 @@ class Ledger:
         except OSError as error:
             # A failed fsync is never tried again: the kernel may have dropped the pages.
             raise _storage_error(error) from None
-        self._index(line, self._size)
+        slot = slot_of(record.source, record.summary)
+        self._remember(
+            Entry(
+                record.key,
+                slot,
+                record.source,
+                record.origin,
+                record.status,
+                record.attempt,
+                record.created,
+                self._size,
+            )
+        )
         self._size += len(data)
+
+    def _check_lock(self) -> None:
+        """Without its file the lock keeps nobody out: stop before there are two writers."""
+        try:
+            same = os.stat(self.out / LOCK).st_ino == os.fstat(self._lock).st_ino
+        except OSError:
+            same = False
+        if not same:
+            raise RunAgainError(
+                f"The lock file ({LOCK}) of the output folder was removed.",
+                "Leave it where it is; when no other run is writing there, run again.",
+            )
 
     def _write(self, data: bytes) -> None:
         write_all(self._file, data)
@@ -327,7 +351,7 @@ def parse_line(raw: bytes) -> dict[str, Any] | None:
         isinstance(line.get(name), str) for name in ("key", "source", "origin", "status", "created")
     )
     summary = line.get("summary", 0)
-    whole = texts and isinstance(line.get("attempt"), int)
+    whole = texts and line["status"] in _STATUSES and isinstance(line.get("attempt"), int)
     return line if whole and (summary is None or isinstance(summary, str)) else None
 
 

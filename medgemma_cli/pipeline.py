@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from medgemma_cli import readers, summaries, templates
 from medgemma_cli.engines.base import Engine, always, check_fits
-from medgemma_cli.errors import FAULTS, ConfigError, DocumentError, StorageError
+from medgemma_cli.errors import FAULTS, DocumentError, StorageError
 from medgemma_cli.job import Job
 from medgemma_cli.ledger import Entry, Ledger
 from medgemma_cli.planning import Decision, Planner
@@ -106,6 +106,8 @@ class Run:
                 return
             started = time.perf_counter()
             decision = self._planner.decide(source)
+            if decision.action == "duplicate" and decision.entry is None:
+                decision = self._first(decision)
             if decision.action == "infer":
                 prompt = self._admit(decision, started)
                 if prompt is not None:
@@ -116,6 +118,14 @@ class Run:
             else:
                 self._settle(decision)
 
+    def _first(self, decision: Decision) -> Decision:
+        """A duplicate of what this run took before: of its record, if that is there and good."""
+        entry = self._ledger.by_key.get(decision.key)
+        waiting = decision.key in self._pending
+        if waiting or entry is None or entry.status == "failed":
+            return decision._replace(action="infer")
+        return decision._replace(entry=entry)
+
     # -- one document forward ---------------------------------------------------------------
 
     def _admit(self, decision: Decision, started: float) -> Prompt | None:
@@ -124,6 +134,7 @@ class Run:
             pending.followers.append(decision)
             return None
         assert decision.blob is not None
+        document = None
         try:
             self._check_path(decision)
             document = readers.decode(decision.source, decision.blob, self.job.read_limits)
@@ -132,7 +143,7 @@ class Run:
             )
             check_fits(prompt, self._engine)
         except DocumentError as error:
-            self._refuse(decision, error.code)
+            self._refuse(decision, error.code, document)
             return None
         seconds = time.perf_counter() - started
         # The bytes are dropped here; the document keeps what was decoded from them.
@@ -142,8 +153,11 @@ class Run:
 
     def _check_path(self, decision: Decision) -> None:
         if decision.name is not None:
-            known = decision.name in self._ledger.current
-            summaries.check_free(self._ledger.out, decision.name, known=known)
+            self._check_name(decision.name, decision.key)
+
+    def _check_name(self, name: str, key: str) -> None:
+        known = self._ledger.by_key
+        summaries.check_free(self._ledger.out, name, lambda k: k == key or k in known)
 
     def _finish(self, pending: _Pending, generation: Generation) -> None:
         started = time.perf_counter()
@@ -202,11 +216,10 @@ class Run:
             self.totals.duplicates += 1
         self._write(copy)
 
-    def _refuse(self, decision: Decision, code: str) -> None:
-        # A file that is not ours at the output path: the record has no summary, but keeps the
-        # slot, so that it is looked at again once the path is free.
+    def _refuse(self, decision: Decision, code: str, document: Document | None = None) -> None:
         verdict = Verdict(FAULTS[code].status, error=code)
-        self._write(make_record(self.job, self._engine.info, decision, verdict))
+        record = make_record(self.job, self._engine.info, decision, verdict, document=document)
+        self._write(record)
 
     # -- writing ----------------------------------------------------------------------------
 
@@ -241,9 +254,15 @@ class Run:
 
     def _rebuild(self, entry: Entry) -> None:
         record = self._ledger.read(entry)
-        if record.error is None or record.error.code != "output_exists":
-            self._project(record)
-            self.totals.rebuilt += 1
+        if record.error is not None and record.error.code == "output_exists":
+            return
+        try:
+            self._check_name(entry.slot, entry.key)
+        except DocumentError:
+            self.totals.altered += 1
+            return
+        self._project(record)
+        self.totals.rebuilt += 1
 
     def _count(self, record: Record) -> None:
         self.totals.status[record.status] += 1
@@ -269,11 +288,8 @@ class Run:
             if fresh:
                 folder = ledger.start_over()
                 present -= set(summaries.retire(ledger.out, present, folder))
-            elif not ledger.current and any(summaries.is_ours(ledger.out / n) for n in present):
-                raise ConfigError(
-                    "The output folder has summaries, but their records.jsonl is gone.",
-                    "Restore it, choose another -o, or start a new ledger with --fresh.",
-                )
+            elif not ledger.current:
+                summaries.refuse_orphans(ledger.out, present)
         except OSError as error:
             raise StorageError(
                 f"The output folder cannot be read ({error.strerror}).", "Check its permissions."

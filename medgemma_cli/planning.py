@@ -15,7 +15,8 @@ class Decision(NamedTuple):
     """What is to be done with one source, and why.
 
     `action` is ``cached`` (its current record stands), ``reuse`` (an earlier record becomes
-    current again), ``duplicate`` (the same bytes have a record under another name), ``infer``,
+    current again), ``duplicate`` (the same bytes have a record under another name, or were
+    taken before in this run: then without `entry`), ``infer``,
     or ``refuse`` (`error` says why it cannot be read).
     """
 
@@ -43,7 +44,7 @@ class Planner:
         self._settings = job.settings(engine_identity)
         self._read_limits = tuple(job.read_limits)
         self._names: set[str] = set()
-        self._forced: set[str] = set()
+        self._taken: dict[str, str] = {}
 
     def decide(self, source: Source) -> Decision:
         """What to do with a source; its bytes are read, since only they say what it is."""
@@ -57,12 +58,14 @@ class Planner:
         version = readers.reader_version(readers.media_type(source))
         key = identity.document_key(self._settings, blob.sha256, version, self._read_limits)
         wanted = Decision("infer", "new", source, name, key, blob, attempt=self._attempt(key))
-        if self._job.force and key not in self._forced:
-            self._forced.add(key)
-            return wanted._replace(why="forced")
-        known = self._known(wanted)
+        if key in self._taken:
+            return wanted._replace(action="duplicate", why=f"of {self._taken[key]}")
+        known = None if self._job.force else self._known(wanted)
         if known is not None:
             return known
+        self._taken[key] = source.relative
+        if self._job.force:
+            return wanted._replace(why="forced")
         current = self._ledger.current.get(slot_of(source.relative, name))
         if current is not None:
             wanted = wanted._replace(why="retry" if current.key == key else "changed")

@@ -4,12 +4,14 @@ On a terminal the current document is named. Elsewhere (cron, CI) the log names 
 by the first 12 hexadecimal digits of its key, so that no file name reaches it.
 """
 
+import errno
 import sys
 import time
 from collections import Counter
 from typing import IO, TYPE_CHECKING, Protocol
 
 from medgemma_cli.display import visible
+from medgemma_cli.errors import StorageError
 from medgemma_cli.records import Record
 
 if TYPE_CHECKING:
@@ -232,14 +234,24 @@ class RichReporter:
 
 
 def emit(text: str, stream: IO[str] | None = None) -> None:
-    """Print a line; a closed or broken stream is no reason to stop working."""
+    """Print a line; a stream that is closed or whose reader went away is no reason to stop.
+
+    Raises:
+        StorageError: 74, results on standard output could not be written (a full disk).
+    """
     target = stream if stream is not None else sys.stdout
     if target is None:
         return
     try:
         print(text, file=target, flush=True)
-    except (OSError, ValueError):
+    except ValueError:
         return
+    except OSError as error:
+        if target is sys.stdout and error.errno not in (errno.EPIPE, errno.EBADF):
+            raise StorageError(
+                f"Standard output cannot be written ({error.strerror}).",
+                "Make room, then run again; everything finished is kept.",
+            ) from None
 
 
 def reporter_for(*, quiet: bool, verbose: bool) -> Reporter:

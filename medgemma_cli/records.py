@@ -13,9 +13,9 @@ Precision = Literal["auto", "bf16", "fp16", "fp32", "int8", "nf4", "fp4"]
 
 
 class Frozen(BaseModel):
-    """A record: immutable, and strict about the names of its fields."""
+    """A record: immutable. Unknown fields are passed over: a later version may have added them."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=())
 
 
 class Source(Frozen):
@@ -203,8 +203,4 @@ class Record(Frozen):
     created: str
     notice: str
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
-
-    def line(self) -> dict[str, Any]:
-        """The record as the plain JSON object of its line."""
-        return self.model_dump(mode="json", by_alias=True)
+    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)

@@ -1,18 +1,21 @@
 """A record → one Markdown file, written atomically. A projection of the ledger, nothing more."""
 
+import errno
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Iterator
+import stat
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from medgemma_cli.display import markdown_text
-from medgemma_cli.errors import DocumentError, StorageError
+from medgemma_cli.display import markdown_text, visible
+from medgemma_cli.errors import ConfigError, DocumentError, StorageError
 from medgemma_cli.files import TEMPORARY, make_folder, replace_file
 from medgemma_cli.records import Record
 
 MARK = "medgemma.summary/1"
+QUARANTINE = "quarantine"
 _NAME_BYTES = 255
 _TAIL = 300
 _BLOCK = re.compile(
@@ -29,7 +32,7 @@ def output_name(relative: str, *, salt: str | None = None) -> str:
     """
     if relative == "-":
         return "stdin.md"
-    folder, slash, name = relative.rpartition("/")
+    *folders, name = relative.replace("\0", "\\0").split("/")
     name = name if name.endswith(".md") else f"{name}.md"
     mark = hashlib.sha256((salt or relative).encode("utf-8", "surrogatepass")).hexdigest()[:12]
     stem = name.removesuffix(".md")
@@ -37,12 +40,28 @@ def output_name(relative: str, *, salt: str | None = None) -> str:
         room = _NAME_BYTES - len(f"~{mark}.md")
         stem = stem.encode("utf-8", "surrogatepass")[:room].decode("utf-8", "ignore")
         name = f"{stem}~{mark}.md"
-    return f"{folder}{slash}{name}"
+    folders = [_short(folder) for folder in folders]
+    if folders and folders[0] == QUARANTINE:
+        folders[0] += "~"  # the ledger's own
+    return "/".join([*folders, name])
+
+
+def _short(folder: str) -> str:
+    data = folder.encode("utf-8", "surrogatepass")
+    if len(data) <= _NAME_BYTES:
+        return folder
+    mark = hashlib.sha256(data).hexdigest()[:12]
+    return f"{data[: _NAME_BYTES - len(mark) - 1].decode('utf-8', 'ignore')}~{mark}"
 
 
 def render(record: Record) -> str:
     """The whole summary file of a record, its provenance block last. Pure."""
-    lines = [f"# {markdown_text(record.source)}", "", f"> {markdown_text(record.notice)}", ""]
+    lines = [
+        f"# {markdown_text(visible(record.source))}",
+        "",
+        f"> {markdown_text(record.notice)}",
+        "",
+    ]
     if record.error is not None:
         lines += _error(record)
     if record.output is not None:
@@ -106,7 +125,7 @@ def _provenance(record: Record) -> list[str]:
     model, template = record.model, record.template
     revision = f" at {model.revision}" if model.revision else ""
     rows = {
-        "source": f"{record.source} (SHA-256 {record.sha256 or 'not read'})",
+        "source": f"{visible(record.source)} (SHA-256 {record.sha256 or 'not read'})",
         "template": f"{template.name} ({template.hash[:12]})",
         "model": f"{model.id}{revision}, engine {model.engine}",
         "precision": f"{model.precision or 'none'} (asked: {model.asked or 'none'})",
@@ -119,16 +138,16 @@ def _provenance(record: Record) -> list[str]:
     return ["---", "", "| provenance | |", "| --- | --- |", *lines, ""]
 
 
-def is_ours(path: Path) -> bool:
-    """Whether a file ends in a provenance block, altered since or not."""
-    return _block_of(path) is not None
+def key_of(path: Path) -> str | None:
+    """The key in a file's provenance block, altered since or not; None if it is not ours."""
+    match = _block_of(path)
+    return match.group(1).decode() if match else None
 
 
 def state(path: str, key: str, created: str) -> str:
     """``current``, ``stale`` (of another record), ``altered`` (by hand) or ``missing``."""
     try:
-        with open(path, "rb") as file:
-            data = file.read()
+        data = _read(path)
     except OSError:
         return "missing"
     match = _BLOCK.search(data[-_TAIL:])
@@ -141,21 +160,34 @@ def state(path: str, key: str, created: str) -> str:
     return "current" if same else "stale"
 
 
+def _read(path: str | Path, last: int | None = None) -> bytes:
+    """A regular file's bytes, or its last ones; a FIFO put in its place does not block.
+
+    Raises:
+        OSError: also for anything that is no regular file.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "not a regular file")
+        if last is not None:
+            file.seek(max(0, status.st_size - last))
+        return file.read()
+
+
 def _block_of(path: Path) -> re.Match[bytes] | None:
     try:
-        with path.open("rb") as file:
-            file.seek(0, os.SEEK_END)
-            file.seek(max(0, file.tell() - _TAIL))
-            return _BLOCK.search(file.read())
+        return _BLOCK.search(_read(path, _TAIL))
     except OSError:
         return None
 
 
-def check_free(out: Path, name: str, *, known: bool) -> None:
+def check_free(out: Path, name: str, known: Callable[[str], bool]) -> None:
     """Refuse a path at which a file stands that is not ours, or that leads out of OUT.
 
     A symbolic link at the path itself is fine: writing replaces the link, never its target.
-    `known` says that the ledger has a record for this path.
+    `known` says whether a key is one of this ledger: another's summaries are not ours either.
 
     Raises:
         DocumentError: ``output_exists``.
@@ -164,11 +196,12 @@ def check_free(out: Path, name: str, *, known: bool) -> None:
     at = str(out)
     for part in name.split("/")[:-1]:
         at = f"{at}/{part}"
-        if os.path.islink(at):
+        if os.path.islink(at) or (os.path.lexists(at) and not os.path.isdir(at)):
             raise DocumentError("output_exists")
     if path.is_symlink() or not os.path.lexists(path):
         return
-    if not path.is_file() or not (is_ours(path) and known):
+    key = key_of(path) if path.is_file() else None
+    if key is None or not known(key):
         raise DocumentError("output_exists")
 
 
@@ -196,17 +229,30 @@ def scan(out: Path) -> Iterator[str]:
             for entry in entries:
                 name = prefix + entry.name
                 if entry.is_dir(follow_symlinks=False):
-                    if name != "quarantine":
+                    if name != QUARANTINE:
                         stack.append(name + "/")
                 elif entry.name.startswith(TEMPORARY) and entry.name.endswith(".tmp"):
                     Path(entry.path).unlink(missing_ok=True)
-                elif entry.name.endswith(".md"):
+                elif entry.name.endswith(".md") and entry.is_file(follow_symlinks=False):
                     yield name
+
+
+def refuse_orphans(out: Path, names: Iterable[str]) -> None:
+    """Refuse to begin a ledger among summaries whose own ledger is gone.
+
+    Raises:
+        ConfigError: 78.
+    """
+    if any(key_of(out / name) is not None for name in names):
+        raise ConfigError(
+            "The output folder has summaries, but their records.jsonl is gone.",
+            "Restore it, choose another -o, or start a new ledger with --fresh.",
+        )
 
 
 def retire(out: Path, names: Iterable[str], folder: str) -> list[str]:
     """Move the summaries among these files to a folder under OUT; the names that were moved."""
-    moved = [name for name in names if is_ours(out / name)]
+    moved = [name for name in names if key_of(out / name) is not None]
     for name in moved:
         make_folder((out / folder / name).parent)
         os.replace(out / name, out / folder / name)

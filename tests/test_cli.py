@@ -541,7 +541,7 @@ def test_schema_describes_the_records(cli: Cli, notes: Path, tmp_path: Path) -> 
     schema = json.loads(cli("schema").stdout)
     for line in lines(tmp_path / "out"):
         assert set(line) == set(schema["properties"])
-        assert Record.model_validate(line).line() == line
+        assert Record.model_validate(line).model_dump(mode="json", by_alias=True) == line
 
 
 # -- ask ----------------------------------------------------------------------------------------

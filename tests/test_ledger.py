@@ -530,7 +530,7 @@ def test_read_only_beside_a_writer(tmp_path: Path) -> None:
 def test_current_lines(tmp_path: Path) -> None:
     """One line a slot, in the order of the file, damaged and torn ones passed over."""
     whole = fill(tmp_path, 3)
-    again = json.dumps(make(0, status="flagged").line()).encode() + b"\n"
+    again = make(0, status="flagged").model_dump_json(by_alias=True).encode() + b"\n"
     (tmp_path / "records.jsonl").write_bytes(whole + b"junk\n" + again + b'{"torn')
     found = [(line["source"], line["status"]) for line in current_lines(tmp_path)]
     assert found == [("n1.md", "ok"), ("n2.md", "ok"), ("n0.md", "flagged")]

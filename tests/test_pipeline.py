@@ -608,9 +608,10 @@ def roots(tmp_path: Path) -> list[Path]:
     return found
 
 
-def test_two_roots_in_one_run(roots: list[Path], out: Path) -> None:
+@pytest.mark.parametrize("batch", [False, True], ids=["one after the other", "in flight at once"])
+def test_two_roots_in_one_run(roots: list[Path], out: Path, batch: bool) -> None:
     """Fault 99: the same relative path under two roots gives two outputs."""
-    assert run(out, *roots).status == {"ok": 2}
+    assert run(out, *roots, engine=Fake(batch=batch)).status == {"ok": 2}
     assert len(list(summaries.scan(out))) == 2
     assert run(out, *roots).cached == 2
     assert run(out, *roots[::-1]).cached == 2

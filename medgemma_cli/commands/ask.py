@@ -61,7 +61,7 @@ def ask(
     """
     from medgemma_cli.commands import wiring
     from medgemma_cli.job import Job
-    from medgemma_cli.progress import reporter_for
+    from medgemma_cli.progress import emit, reporter_for
 
     if not question.strip():
         raise UsageError("The question is empty.", "Put it in quotes after `ask`.")
@@ -87,7 +87,9 @@ def ask(
     finally:
         reporter.end()
     if json_record:
-        typer.echo(record.model_dump_json(by_alias=True))
+        emit(record.model_dump_json(by_alias=True))
+    elif record.raw_text and not record.raw_text.endswith("\n"):
+        emit("")  # the answer ends its line
     if not quiet:
         _tell(record)
     raise typer.Exit(DOCUMENTS_FAILED if record.error is not None else OK)

@@ -1,5 +1,6 @@
 """The words at the end of a run."""
 
+import re
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ from medgemma_cli.display import visible
 if TYPE_CHECKING:
     from medgemma_cli.pipeline import Totals
 
+_LONG_KINDS = {".jsonl", ".parquet", ".ipynb", ".dicom"}
 STATUSES = ("ok", "flagged", "failed", "rejected")
 
 
@@ -42,8 +44,13 @@ def skipped(kinds: Counter[str]) -> str:
     """`; skipped 3: 2 .pdf, 1 .xyz`, or nothing."""
     if not kinds:
         return ""
-    told = ", ".join(f"{n} {visible(kind)}" for kind, n in kinds.most_common(8))
-    return f"; skipped {kinds.total()}: {told}"
+    told: Counter[str] = Counter()
+    for kind, n in kinds.items():
+        # What stands after a name's last dot may be a part of a person's name.
+        known = not kind.startswith(".") or re.fullmatch(r"\.[a-z0-9]{1,4}", kind)
+        told[kind if known or kind in _LONG_KINDS else "other"] += n
+    listed = ", ".join(f"{n} {kind}" for kind, n in told.most_common(8))
+    return f"; skipped {kinds.total()}: {listed}"
 
 
 def closing_table(totals: "Totals") -> str:

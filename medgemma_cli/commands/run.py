@@ -124,11 +124,12 @@ def run(
         retry_failed=retry_failed,
         fsync=fsync == "always",
     )
-    discover.check_output_folder(paths or [], out)
+    files = _listed(files_from)
+    discover.check_output_folder(paths or [], out, files)
     sources = discover.Discovery(
         paths or [],
         readers.SUFFIXES,
-        files=_listed(files_from),
+        files=files,
         include=include or [],
         exclude=exclude or [],
         out=out,
@@ -153,7 +154,7 @@ def run(
         reporter=reporter,
     )
     raise typer.Exit(
-        _plan(job, out, made, sources, json_lines)
+        _plan(job, out, made, sources, json_lines=json_lines, fresh=fresh)
         if dry_run
         else _execute(
             job,
@@ -179,6 +180,8 @@ def _listed(files_from: str | None) -> list[str]:
         return []
     try:
         if files_from == "-":
+            if sys.stdin is None:
+                raise NoInputError("Standard input is closed.", "Pipe the list into it.")
             return read_list(os.fsdecode(line) for line in sys.stdin.buffer)
         with Path(files_from).open("rb") as file:
             return read_list(os.fsdecode(line) for line in file)
@@ -253,7 +256,15 @@ def exit_code(totals: "Totals", fail_on: set[str], stopped: int | None) -> int:
     return DOCUMENTS_FAILED if bad else OK
 
 
-def _plan(job: "Job", out: Path, engine: "Engine", sources: "Discovery", json_lines: bool) -> int:
+def _plan(
+    job: "Job",
+    out: Path,
+    engine: "Engine",
+    sources: "Discovery",
+    *,
+    json_lines: bool,
+    fresh: bool,
+) -> int:
     import json
     from collections import Counter
 
@@ -264,6 +275,8 @@ def _plan(job: "Job", out: Path, engine: "Engine", sources: "Discovery", json_li
 
     counts: Counter[str] = Counter()
     with Ledger(out, read_only=True) as ledger:
+        if fresh:
+            ledger.forget()
         for step in Run(job, ledger, engine, SilentReporter()).plan(sources):
             counts[step.action] += 1
             name = step.source.relative

@@ -93,7 +93,8 @@ def make_read_limits(encoding: str | None, max_bytes: int, max_pixels: int) -> "
     if encoding is not None:
         try:
             encoding = codecs.lookup(encoding).name
-        except LookupError:
+            "".encode(encoding)  # `hex` and its like are no encodings of text
+        except (LookupError, ValueError):
             raise UsageError(
                 "There is no such --encoding.", "Examples: utf-8, cp1252, latin-1, utf-16."
             ) from None

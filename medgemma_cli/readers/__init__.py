@@ -6,7 +6,7 @@ import stat
 import sys
 from typing import NamedTuple
 
-from medgemma_cli.errors import DocumentError
+from medgemma_cli.errors import DocumentError, NoInputError
 from medgemma_cli.readers import image, text
 from medgemma_cli.readers.limits import ReadLimits
 from medgemma_cli.records import Document, Source
@@ -45,6 +45,8 @@ def load(source: Source, limits: ReadLimits) -> Blob:
     if source.error:
         raise DocumentError(source.error)
     if str(source.path) == "-":
+        if sys.stdin is None:
+            raise NoInputError("Standard input is closed.", "Pipe a document into it.")
         data = sys.stdin.buffer.read(limits.max_bytes + 1)
         if len(data) > limits.max_bytes:
             raise DocumentError("too_large")

@@ -40,21 +40,23 @@ def read(data: bytes, limits: ReadLimits) -> Content:
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the pixel cap below is ours and lower
+            warnings.simplefilter("ignore")
+            Pillow.MAX_IMAGE_PIXELS = None  # the cap below is the one that counts
             image = Pillow.open(io.BytesIO(data), formats=_FORMATS)
             frames = int(getattr(image, "n_frames", 1))
             if image.width * image.height * frames > limits.max_pixels:
                 raise DocumentError("too_many_pixels")
+            deep = any(";16" in str(tile) for tile in image.tile)
             image.load()
     except (UnidentifiedImageError, NotImplementedError):
         raise DocumentError("format") from None
-    except Pillow.DecompressionBombError:
-        raise DocumentError("too_many_pixels") from None
     except (ValueError, MemoryError, OverflowError):
         raise DocumentError("limit") from None
     except (OSError, SyntaxError, EOFError, KeyError, TypeError, IndexError):
         raise DocumentError("image_truncated") from None
     rgb, notes = _to_rgb(image)
+    if deep and image.mode in ("RGB", "RGBA", "LA"):
+        notes.append("depth:16->8")  # Pillow keeps the high byte alone
     if frames > 1:
         notes.append(f"frame:1/{frames}")
     pixels = Image(width=rgb.width, height=rgb.height, rgb=rgb.tobytes())
@@ -66,13 +68,13 @@ def _to_rgb(image: "Pillow.Image") -> "tuple[Pillow.Image, list[str]]":
     from PIL import Image as Pillow
     from PIL import ImageOps
 
-    notes: list[str] = []
-    upright = ImageOps.exif_transpose(image)
-    if upright.size != image.size or image.getexif().get(0x0112, 1) != 1:
-        notes.append("exif_orientation")
+    upright, notes = _upright(image)
     if upright.mode.startswith(("I", "F")):
-        notes.append("rescaled:minimum-maximum")
-        return _rescale(upright).convert("RGB"), notes
+        grey = _rescale(upright)
+        # TIFF's tag 262 (photometric interpretation) at 0 means that 0 is white.
+        if getattr(image, "tag_v2", {}).get(262) == 0:
+            grey = ImageOps.invert(grey)
+        return grey.convert("RGB"), [*notes, "rescaled:minimum-maximum"]
     if upright.has_transparency_data:
         notes.append("composited:white")
         layer = upright.convert("RGBA")
@@ -81,8 +83,40 @@ def _to_rgb(image: "Pillow.Image") -> "tuple[Pillow.Image, list[str]]":
     return upright.convert("RGB"), notes
 
 
+def _upright(image: "Pillow.Image") -> "tuple[Pillow.Image, list[str]]":
+    """Apply EXIF's orientation (tag 274), and that alone: other tags may be damaged."""
+    from PIL import Image as Pillow
+
+    turns = Pillow.Transpose
+    methods = {
+        2: turns.FLIP_LEFT_RIGHT,
+        3: turns.ROTATE_180,
+        4: turns.FLIP_TOP_BOTTOM,
+        5: turns.TRANSPOSE,
+        6: turns.ROTATE_270,
+        7: turns.TRANSVERSE,
+        8: turns.ROTATE_90,
+    }
+    try:
+        method = methods.get(image.getexif().get(274, 1))
+    except Exception:  # Pillow's EXIF parser raises whatever its bytes lead it to
+        return image, ["exif_unreadable"]
+    if method is None:
+        return image, []
+    return image.transpose(method), ["exif_orientation"]
+
+
 def _rescale(image: "Pillow.Image") -> "Pillow.Image":
+    """Minimum to 0, maximum to 255, in a straight line.
+
+    Raises:
+        DocumentError: ``format``, a pixel is no finite number.
+    """
+    import numpy as np
+
     wide = image.convert("F")
+    if not np.isfinite(np.asarray(wide)).all():
+        raise DocumentError("format")
     low, high = wide.getextrema()
     assert isinstance(low, float) and isinstance(high, float)
     scale = 255.0 / (high - low) if high > low else 0.0

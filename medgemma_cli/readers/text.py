@@ -35,7 +35,9 @@ def read(data: bytes, limits: ReadLimits) -> Content:
             raise DocumentError("not_text")
     try:
         text = data.decode(encoding)
-    except UnicodeDecodeError:
+        if limits.encoding is not None:
+            text.encode()  # some codecs make lone surrogates, which no JSON holds
+    except UnicodeError:
         # `from None`: the original quotes the bytes.
         raise DocumentError("encoding") from None
     if not text.strip():

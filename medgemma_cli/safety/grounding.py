@@ -9,13 +9,25 @@ from typing import Any
 
 from medgemma_cli.records import Flag, Quote
 
+# A letter or digit of a script that puts spaces between words (not Thai, Chinese, Japanese …).
+_WORD = r"[^\W\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]"
+
 
 def locate(quote: str, text: str) -> tuple[int, int] | None:
-    """Start and end of a quote in a text, in code points, white space folded; None if absent."""
+    """Start and end of a quote in a text, in code points, white space folded; None if absent.
+
+    A quote does not begin or end inside a word or number: "5 mg" does not stand in "125 mg" or
+    "2.5 mg".
+    """
     words = quote.split()
     if not words:
         return None
-    match = re.search(r"\s+".join(map(re.escape, words)), text)
+    pattern = r"\s+".join(map(re.escape, words))
+    if re.match(_WORD, words[0]):
+        pattern = rf"(?<!{_WORD})(?<!\d[.,]){pattern}"
+    if re.match(_WORD, words[-1][-1]):
+        pattern = rf"{pattern}(?!{_WORD})(?![.,]\d)"
+    match = re.search(pattern, text)
     return match.span() if match else None
 
 

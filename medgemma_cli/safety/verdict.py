@@ -27,11 +27,13 @@ def judge(document: Document, block: str, generation: Generation) -> Verdict:
     for what they do not cover.
     """
     if generation.error:
-        return Verdict("failed", error=generation.error)
+        return Verdict("failed", flags=tuple(triage(document.text)), error=generation.error)
     try:
         output = decoding.parse(block, generation.text, quotable=bool(document.text))
     except ValueError:
-        return Verdict("failed", error="invalid_output")
+        return Verdict("failed", flags=tuple(triage(document.text)), error="invalid_output")
+    if block == '"text"' and not output.fields["answer"]:
+        return Verdict("failed", error="empty_output")
     quotes, flags = check_quotes(output.fields, document.text) if document.text else ([], [])
     flags = [*_completeness(document, generation), *triage(document.text), *flags]
     serious = any(flag.severity != "note" for flag in flags)
@@ -41,8 +43,8 @@ def judge(document: Document, block: str, generation: Generation) -> Verdict:
 
 def _completeness(document: Document, generation: Generation) -> list[Flag]:
     flags = []
-    if generation.finish_reason == "length":
-        why = "The answer stops at --max-new-tokens; what it would have said after is missing."
+    if generation.finish_reason == "length" or "shortened" in generation.degraded:
+        why = "The answer ends at --max-new-tokens; what it would have said after is missing."
         flags.append(Flag(rule="truncated", severity="review", where="output", why=why))
     if any(seen < total for seen, total in document.coverage.values()):
         why = "Only a part of the document was read; see the record's coverage."

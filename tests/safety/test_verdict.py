@@ -11,7 +11,8 @@ from medgemma_cli.records import Document, Generation, Source
 from medgemma_cli.safety import framing
 from medgemma_cli.safety.verdict import Verdict, judge
 
-BLOCK: dict[str, Any] = {"summary": "text", "key_findings": ["finding"], "risk_level": "low | high"}
+BLOCK = json.dumps({"summary": "text", "key_findings": ["finding"], "risk_level": "low | high"})
+FREE = json.dumps("text")
 NOTE = "Chest radiograph. No focal consolidation. Heart size normal."
 GOOD: dict[str, Any] = {
     "summary": "A normal chest radiograph.",
@@ -130,12 +131,12 @@ def test_an_error_of_the_engine_is_the_verdict(code: str) -> None:
 @pytest.mark.parametrize("text", ["", "  \n "])
 def test_an_empty_free_text_is_not_passed_as_fine(text: str) -> None:
     """Fault 82: no words from any engine are failed, not an ok record with nothing in it."""
-    assert judge(document(), "text", Generation(id="k", text=text)).status == "failed"
+    assert judge(document(), FREE, Generation(id="k", text=text)).status == "failed"
 
 
 def test_free_text_is_kept_whole_but_for_its_ends() -> None:
     """A template without fields gives the answer as it is."""
-    verdict = judge(document(), "text", Generation(id="k", text=" Normal.\nNo change. \n"))
+    verdict = judge(document(), FREE, Generation(id="k", text=" Normal.\nNo change. \n"))
     assert verdict.output == {"answer": "Normal.\nNo change."}
     assert (verdict.status, verdict.quotes) == ("ok", ())
 
