@@ -245,8 +245,8 @@ def test_nothing_from_outside_acts_in_a_summary(status: str) -> None:
 
 def test_a_name_with_a_newline_or_esc_is_shown_escaped() -> None:
     """Fault 34: the heading shows what the name holds, not a space or nothing."""
-    shown = MarkdownIt("commonmark").render(render(record(source="a\nb  c\x1b[2J.txt")))
-    assert r"<h1>a\x0ab  c\x1b[2J.txt</h1>" in shown
+    shown = MarkdownIt("commonmark").render(render(record(source="a\nb c\x1b[2J.txt")))
+    assert r"<h1>a\x0ab c\x1b[2J.txt</h1>" in shown
 
 
 def test_control_characters_of_an_answer_are_visible() -> None:
