@@ -1,5 +1,6 @@
 """The `medgemma` command. Wires the commands together and maps every ending to an exit code."""
 
+import gc
 import os
 import signal
 import sys
@@ -91,6 +92,7 @@ def read_dotenv() -> None:
 def main() -> None:
     """The console script: run the command, map its ending to an exit code."""
     _fill_closed_streams()
+    gc.set_threshold(20_000, 20, 20)  # records make no cycles; collecting often is for nothing
     # Until a command watches signals itself there is nothing to drain.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(RUN_AGAIN))
     for stream in (sys.stdout, sys.stderr):

@@ -48,4 +48,4 @@ def markdown_text(text: str) -> str:
         flat = visible(flat)
     # "://" and "www." would be made links by several renderers.
     shown = flat.translate(_MARKDOWN).replace("://", ":&#47;&#47;")
-    return _WWW.sub(r"\1&#46;", shown) if "w" in shown or "W" in shown else shown
+    return _WWW.sub(r"\1&#46;", shown) if "www." in shown.lower() else shown

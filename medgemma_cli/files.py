@@ -1,5 +1,6 @@
 """Writing so that a kill leaves the old file or the new one, never half. Imports nothing local."""
 
+import contextlib
 import os
 import secrets
 from pathlib import Path
@@ -24,14 +25,16 @@ def write_all(descriptor: int, data: bytes) -> None:
         view = view[os.write(descriptor, view) :]
 
 
-def replace_file(path: Path, data: bytes, *, fsync: bool = True) -> None:
+def replace_file(path: str | Path, data: bytes, *, fsync: bool = True) -> None:
     """Put a file in place at once: temporary file beside it, 0600, fsync, rename, folder fsync.
 
     Raises:
         OSError: as the system says; the temporary file is gone and the old file stands.
     """
-    make_folder(path.parent)
-    temporary = path.parent / f"{TEMPORARY}{secrets.token_hex(8)}.tmp"
+    folder = os.path.dirname(path)
+    if not os.path.isdir(folder):
+        make_folder(Path(folder))
+    temporary = f"{folder}/{TEMPORARY}{secrets.token_hex(8)}.tmp"
     try:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         descriptor = os.open(temporary, flags, 0o600)
@@ -43,13 +46,14 @@ def replace_file(path: Path, data: bytes, *, fsync: bool = True) -> None:
             os.close(descriptor)
         os.replace(temporary, path)
     except OSError:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
         raise
     if fsync:
-        sync_folder(path.parent)
+        sync_folder(folder)
 
 
-def sync_folder(folder: Path) -> None:
+def sync_folder(folder: str | Path) -> None:
     """Make the names in a folder durable."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

@@ -6,11 +6,13 @@ from typing import Any
 
 from medgemma_cli.records import RECORD_SCHEMA, Limits
 
+# Made once: `json.dumps` makes an encoder at every call that is not all defaults.
+_canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode
+
 
 def digest(value: Any) -> str:
     """SHA-256, in hexadecimal, of canonical JSON (sorted names, no spaces, ASCII)."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(_canonical(value).encode()).hexdigest()
 
 
 def settings_digest(

@@ -9,6 +9,7 @@ import errno
 import fcntl
 import hashlib
 import os
+from collections import deque
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from functools import cache
@@ -17,6 +18,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self, get_args
 
 import jsonlines
+from pydantic_core import from_json
 
 from medgemma_cli.errors import ConfigError, OutputError, RunAgainError, StorageError
 from medgemma_cli.files import make_folder, replace_file, sync_folder, write_all
@@ -329,6 +331,22 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
             offset += len(raw)
 
 
+@cache
+def _reader() -> tuple[deque[bytes], jsonlines.Reader]:
+    # One reader, fed line by line: the index needs each line's offset.
+    # pydantic's parser takes a third of the time of the standard library's.
+    lines: deque[bytes] = deque()
+    return lines, jsonlines.Reader(iter(lines.popleft, None), loads=from_json)
+
+
+def _read_object(raw: bytes) -> dict[str, Any]:
+    lines, reader = _reader()
+    lines.clear()
+    lines.append(raw)
+    line: dict[str, Any] = reader.read(type=dict)
+    return line
+
+
 def parse_line(raw: bytes) -> dict[str, Any] | None:
     """One line as a JSON object with the fields the index needs; None for anything else.
 
@@ -336,7 +354,7 @@ def parse_line(raw: bytes) -> dict[str, Any] | None:
         ConfigError: 78, the line is of a newer schema than this program knows.
     """
     try:
-        line: dict[str, Any] = jsonlines.Reader([raw]).read(type=dict)
+        line = _read_object(raw)
     except (jsonlines.Error, ValueError, EOFError, RecursionError):
         return None
     schema = line.get("schema")

@@ -15,7 +15,10 @@ Precision = Literal["auto", "bf16", "fp16", "fp32", "int8", "nf4", "fp4"]
 class Frozen(BaseModel):
     """A record: immutable. Unknown fields are passed over: a later version may have added them."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=())
+    # Built at first use: a run with nothing to do needs few of them.
+    model_config = ConfigDict(
+        frozen=True, extra="ignore", protected_namespaces=(), defer_build=True
+    )
 
 
 class Source(Frozen):

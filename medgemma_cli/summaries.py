@@ -17,6 +17,7 @@ from medgemma_cli.records import Record
 MARK = "medgemma.summary/1"
 QUARANTINE = "quarantine"
 _NAME_BYTES = 255
+_STARTS = frozenset("0123456789-+=")
 _TAIL = 300
 _BLOCK = re.compile(
     rb"\n<!-- medgemma\.summary/1 key=([0-9a-f]{64}) created=(\S{1,40})"
@@ -118,6 +119,8 @@ def _item(item: Any) -> list[str]:
 
 def _plain_start(line: str) -> str:
     """Keep a line from beginning a list, a rule or a heading of its own."""
+    if line[:1] not in _STARTS:
+        return line
     return re.sub(r"^(\d+)([.)])|^([-+=])", lambda m: f"{m[1] or ''}\\{m[2] or m[3]}", line)
 
 
@@ -138,7 +141,7 @@ def _provenance(record: Record) -> list[str]:
     return ["---", "", "| provenance | |", "| --- | --- |", *lines, ""]
 
 
-def key_of(path: Path) -> str | None:
+def key_of(path: str | Path) -> str | None:
     """The key in a file's provenance block, altered since or not; None if it is not ours."""
     match = _block_of(path)
     return match.group(1).decode() if match else None
@@ -167,16 +170,22 @@ def _read(path: str | Path, last: int | None = None) -> bytes:
         OSError: also for anything that is no regular file.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "not a regular file")
-        if last is not None:
-            file.seek(max(0, status.st_size - last))
-        return file.read()
+        size = status.st_size
+        if last is not None and size > last:
+            os.lseek(descriptor, size - last, os.SEEK_SET)
+        data = os.read(descriptor, size)
+        while more := os.read(descriptor, size + 1) if len(data) < size else b"":
+            data += more
+        return data
+    finally:
+        os.close(descriptor)
 
 
-def _block_of(path: Path) -> re.Match[bytes] | None:
+def _block_of(path: str | Path) -> re.Match[bytes] | None:
     try:
         return _BLOCK.search(_read(path, _TAIL))
     except OSError:
@@ -192,15 +201,15 @@ def check_free(out: Path, name: str, known: Callable[[str], bool]) -> None:
     Raises:
         DocumentError: ``output_exists``.
     """
-    path = out / name
     at = str(out)
     for part in name.split("/")[:-1]:
         at = f"{at}/{part}"
         if os.path.islink(at) or (os.path.lexists(at) and not os.path.isdir(at)):
             raise DocumentError("output_exists")
-    if path.is_symlink() or not os.path.lexists(path):
+    path = f"{out}/{name}"
+    if not os.path.lexists(path) or os.path.islink(path):
         return
-    key = key_of(path) if path.is_file() else None
+    key = key_of(path)
     if key is None or not known(key):
         raise DocumentError("output_exists")
 
@@ -212,7 +221,7 @@ def write(out: Path, name: str, text: str, *, fsync: bool = True) -> None:
         StorageError: 74; the record stands and the file is made at the next start.
     """
     try:
-        replace_file(out / name, text.encode(), fsync=fsync)
+        replace_file(f"{out}/{name}", text.encode(), fsync=fsync)
     except OSError as error:
         raise StorageError(
             f"A summary could not be written ({error.strerror}).",

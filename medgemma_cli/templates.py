@@ -219,6 +219,14 @@ def _compiled(body: str) -> Any:
     return _environment().from_string(body)
 
 
+@lru_cache(maxsize=64)
+def _rendered(body: str, has_text: bool, images: int, question: str | None) -> str:
+    """The message around the document: the same for all documents of a kind."""
+    shown = _Shown(has_text, images)
+    text: str = _compiled(body).render(document=shown, question=question)
+    return text.strip()
+
+
 def check_accepts(template: Template, document: Document) -> None:
     """Raise `DocumentError("not_accepted")` when the template is not made for this kind."""
     kinds = {"text"} if document.text else set()
@@ -240,8 +248,7 @@ def render(
     """
     check_accepts(template, document)
     asked = question.replace(_SENTINEL, " ") if question else None
-    shown = _Shown(bool(document.text), len(document.images))
-    rendered = _compiled(template.body).render(document=shown, question=asked).strip()
+    rendered = _rendered(template.body, bool(document.text), len(document.images), asked)
     parts = [Part(kind="image") for _ in document.images]
     begin, end = _fence(document.text, key)
     for i, piece in enumerate(rendered.split(_SENTINEL)):

@@ -29,10 +29,14 @@ class EchoEngine:
         self.identity: dict[str, Any] = {"engine": "echo", "version": 1}
         self.info = ModelInfo(id="echo", engine="echo")
         self._delay = delay
+        self._counted = ("", 0)
 
     def count(self, prompt: Prompt) -> int:
         """White-space separated words of all text; images are free."""
-        return sum(len(part.text.split()) for m in prompt.messages for part in m.parts)
+        if self._counted[0] != prompt.id:
+            words = sum(len(part.text.split()) for m in prompt.messages for part in m.parts)
+            self._counted = (prompt.id, words)
+        return self._counted[1]
 
     def generate(
         self, prompts: Iterable[Prompt], keep_going: Callable[[], bool] = always

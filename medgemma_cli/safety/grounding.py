@@ -10,7 +10,9 @@ from typing import Any
 from medgemma_cli.records import Flag, Quote
 
 # A letter or digit of a script that puts spaces between words (not Thai, Chinese, Japanese …).
-_WORD = r"[^\W\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]"
+_WORD = re.compile(
+    r"[^\W\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]"
+)
 
 
 def locate(quote: str, text: str) -> tuple[int, int] | None:
@@ -22,13 +24,28 @@ def locate(quote: str, text: str) -> tuple[int, int] | None:
     words = quote.split()
     if not words:
         return None
-    pattern = r"\s+".join(map(re.escape, words))
-    if re.match(_WORD, words[0]):
-        pattern = rf"(?<!{_WORD})(?<!\d[.,]){pattern}"
-    if re.match(_WORD, words[-1][-1]):
-        pattern = rf"{pattern}(?!{_WORD})(?![.,]\d)"
-    match = re.search(pattern, text)
-    return match.span() if match else None
+    start = text.find(quote)
+    if start >= 0 and _is_whole(text, start, start + len(quote)):
+        return start, start + len(quote)
+    for match in re.finditer(r"\s+".join(map(re.escape, words)), text):
+        if _is_whole(text, *match.span()):
+            return match.span()
+    return None
+
+
+def _is_whole(text: str, start: int, end: int) -> bool:
+    """Whether a span is not cut out of a word or a number at either end."""
+    if _WORD.match(text, start) and start > 0:
+        before = text[start - 1]
+        inside = before in ".," and text[start - 2 : start - 1].isdigit()
+        if inside or _WORD.match(before):
+            return False
+    if _WORD.match(text, end - 1) and end < len(text):
+        after = text[end]
+        inside = after in ".," and text[end + 1 : end + 2].isdigit()
+        if inside or _WORD.match(after):
+            return False
+    return True
 
 
 def check_quotes(output: dict[str, Any], text: str) -> tuple[list[Quote], list[Flag]]:

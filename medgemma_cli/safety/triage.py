@@ -8,6 +8,7 @@ base64, or text inside images.
 
 import re
 import unicodedata
+from functools import cache
 
 from medgemma_cli.records import Flag
 
@@ -29,30 +30,38 @@ _DO = r"(?:write|say|output|respond|reply|print|answer|instead)\b"
 _MODEL = (
     r"(?:ai(?: assistant| model)?|(?:large )?language model|chatbot|(?:helpful|virtual) assistant)"
 )
+
+
 # For text in which every run of white space is one space.
-_INJECTION = re.compile(
-    "|".join(
-        [
-            r"<(?:start|end)_of_turn>|<start_of_image>|<unused9[45]>|<\|im_(?:start|end)\|>",
-            r"\[/?INST\]",
-            rf"{_VERB}{_ALL}{_BEFORE} {_KIND}{_WHAT}",
-            rf"{_VERB}{_ALL}{_KIND}{_WHAT} (?:above|before|so far)\b",
-            rf"{_VERB}{_ALL}(?:text |content )?above and {_DO}",
-            rf"{_VERB}(?:all )?(?:of )?(?:your|the system) {_KIND}{_WHAT}",
-            rf"\byou are (?:now )?(?:an? )?(?:{_MODEL}|dan)\b",
-            rf"\b(?:as an? )?{_MODEL} ?[,:] ?(?:please|you (?:must|should|will)|{_DO}|ignore)",
-            r"\b(?:as an |ai )(?:ai|assistant|model) ?[,:] ?(?:always|never)\b",
-            r"\blanguage model ?[,:] ?(?:always|never)\b",
-            r"\b(?:reveal|print|repeat|show) (?:your (?:system )?|the system )prompt\b",
-            r"\bnew system instructions? ?:|\bnew instructions? for the (?:ai|model|assistant)\b",
-        ]
-    ),
-    re.IGNORECASE,
-)
+@cache
+def _injection() -> re.Pattern[str]:
+    # Compiled at the first use: a run with nothing to do reads no text.
+    return re.compile(
+        "|".join(
+            [
+                r"<(?:start|end)_of_turn>|<start_of_image>|<unused9[45]>|<\|im_(?:start|end)\|>",
+                r"\[/?INST\]",
+                rf"{_VERB}{_ALL}{_BEFORE} {_KIND}{_WHAT}",
+                rf"{_VERB}{_ALL}{_KIND}{_WHAT} (?:above|before|so far)\b",
+                rf"{_VERB}{_ALL}(?:text |content )?above and {_DO}",
+                rf"{_VERB}(?:all )?(?:of )?(?:your|the system) {_KIND}{_WHAT}",
+                rf"\byou are (?:now )?(?:an? )?(?:{_MODEL}|dan)\b",
+                rf"\b(?:as an? )?{_MODEL} ?[,:] ?(?:please|you (?:must|should|will)|{_DO}|ignore)",
+                r"\b(?:as an |ai )(?:ai|assistant|model) ?[,:] ?(?:always|never)\b",
+                r"\blanguage model ?[,:] ?(?:always|never)\b",
+                r"\b(?:reveal|print|repeat|show) (?:your (?:system )?|the system )prompt\b",
+                r"\bnew system instructions? ?:|\bnew instructions? for the (?:ai|model|assistant)\b",
+            ]
+        ),
+        re.IGNORECASE,
+    )
+
+
 # A match holds one of these; most notes hold few, so most notes cost a few substring searches.
 _WORDS = (
-    "<", "[", "ignore", "disregard", "forget", "override", "bypass", "you are",
-    "ai", "assistant", "language model", "chatbot", "prompt", "instruction",
+    "<start_of_", "<end_of_", "<unused9", "<|im_", "[inst]", "[/inst]", "you are", " ai",
+    "ignore", "disregard", "forget", "override", "bypass", "assistant", "language model", "chatbot",
+    "prompt", "instruction",
 )  # fmt: skip
 
 
@@ -79,10 +88,10 @@ def triage(text: str) -> list[Flag]:
 def _search(text: str) -> tuple[int, int] | None:
     """Where an instruction stands in the text, whatever white space it is spread over."""
     flat = _SPACES.sub(" ", text)
-    low = flat.lower()
+    low = f" {flat.lower()}"
     if not any(word in low for word in _WORDS):
         return None
-    match = _INJECTION.search(flat)
+    match = _injection().search(flat)
     if match is None:
         return None
     return _original(text, match.start()), _original(text, match.end() - 1) + 1
