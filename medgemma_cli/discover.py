@@ -17,6 +17,8 @@ STDIN = "-"
 
 def printable(path: str) -> str:
     r"""A path as text that JSON can hold: undecodable bytes become ``\xNN``, NUL ``\0``."""
+    if path.isascii() and "\0" not in path:
+        return path
     return os.fsencode(path).decode("utf-8", "backslashreplace").replace("\0", "\\0")
 
 

@@ -33,6 +33,9 @@ def output_name(relative: str, *, salt: str | None = None) -> str:
     """
     if relative == "-":
         return "stdin.md"
+    plain = relative.isascii() and len(relative) < _NAME_BYTES - 3 and "\0" not in relative
+    if plain and salt is None and not relative.startswith(QUARANTINE):
+        return relative if relative.endswith(".md") else f"{relative}.md"
     *folders, name = relative.replace("\0", "\\0").split("/")
     name = name if name.endswith(".md") else f"{name}.md"
     mark = hashlib.sha256((salt or relative).encode("utf-8", "surrogatepass")).hexdigest()[:12]

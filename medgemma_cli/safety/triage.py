@@ -50,7 +50,8 @@ def _injection() -> re.Pattern[str]:
                 r"\b(?:as an |ai )(?:ai|assistant|model) ?[,:] ?(?:always|never)\b",
                 r"\blanguage model ?[,:] ?(?:always|never)\b",
                 r"\b(?:reveal|print|repeat|show) (?:your (?:system )?|the system )prompt\b",
-                r"\bnew system instructions? ?:|\bnew instructions? for the (?:ai|model|assistant)\b",
+                r"\bnew system instructions? ?:",
+                r"\bnew instructions? for the (?:ai|model|assistant)\b",
             ]
         ),
         re.IGNORECASE,
@@ -87,7 +88,7 @@ def triage(text: str) -> list[Flag]:
 
 def _search(text: str) -> tuple[int, int] | None:
     """Where an instruction stands in the text, whatever white space it is spread over."""
-    flat = _SPACES.sub(" ", text)
+    flat = " ".join(text.split())
     low = f" {flat.lower()}"
     if not any(word in low for word in _WORDS):
         return None
@@ -98,12 +99,12 @@ def _search(text: str) -> tuple[int, int] | None:
 
 
 def _original(text: str, at: int) -> int:
-    """The index in a text of the character at `at` once runs of white space are one space."""
+    """The index in a text of the character at `at` once white space is folded and stripped."""
     removed = 0
     for run in _SPACES.finditer(text):
         if run.start() - removed >= at:
             break
-        removed += len(run.group()) - 1
+        removed += len(run.group()) - (run.start() > 0)
     return at + removed
 
 
