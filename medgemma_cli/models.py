@@ -5,6 +5,7 @@ import json
 import os
 import re
 import struct
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -44,12 +45,14 @@ class Checkpoint(NamedTuple):
 
     `path` is None while its files are still to be downloaded or made; `fingerprint` names the
     very weights and tokenizer (pinned commit, or a hash over the files) and is part of every key.
+    `branch` is what `revision` was looked up from, where it is still to be downloaded.
     """
 
     id: str
     revision: str | None
     path: Path | None
     fingerprint: str
+    branch: str | None = None
 
 
 def cache_folder() -> Path:
@@ -110,9 +113,9 @@ def _hub(model: str, revision: str, offline: bool) -> Checkpoint:
 
     try:
         commit = HfApi().model_info(model, revision=revision).sha
-    except (OSError, ValueError, RuntimeError) as error:
+    except Exception as error:  # whatever the hub client and its HTTP library raise
         raise _unavailable(model, error) from None
-    return Checkpoint(model, commit, None, f"{model}@{commit}")
+    return Checkpoint(model, commit, None, f"{model}@{commit}", revision)
 
 
 def _unavailable(model: str, error: Exception) -> ModelUnavailableError:
@@ -133,16 +136,22 @@ def fetch(checkpoint: Checkpoint, step: Step) -> Checkpoint:
 
         return checkpoint._replace(path=demo.convert(step))
     from huggingface_hub import snapshot_download
+    from huggingface_hub.utils import disable_progress_bars
 
-    step(f"downloading {checkpoint.id}", 0, 0)
+    if sys.stderr is None or not sys.stderr.isatty():
+        # On a terminal the hub's own bars show; a log gets one line.
+        disable_progress_bars()
+        step(f"downloading {checkpoint.id}", 0, 0)
     try:
         path = snapshot_download(
             checkpoint.id,
-            revision=checkpoint.revision,
+            revision=checkpoint.branch,  # by its name, so that the cache is found by name, too
             allow_patterns=["*.json", "*.safetensors", "*.model", "*.jinja"],
         )
-    except (OSError, ValueError, RuntimeError) as error:
+    except Exception as error:  # whatever the hub client and its HTTP library raise
         raise _unavailable(checkpoint.id, error) from None
+    if Path(path).name != checkpoint.revision:
+        raise ModelUnavailableError(f"{checkpoint.id} changed while it was fetched.", "Run again.")
     check_safe(Path(path))
     return checkpoint._replace(path=Path(path))
 

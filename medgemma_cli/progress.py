@@ -15,7 +15,9 @@ from medgemma_cli.errors import StorageError
 from medgemma_cli.records import Record
 
 if TYPE_CHECKING:
+    from rich.live import Live
     from rich.progress import Progress, TaskID
+    from rich.text import Text
 
 _LINE_EVERY = 60.0
 
@@ -133,76 +135,82 @@ class PlainReporter:
 
 
 class RichReporter:
-    """A live line on a terminal: counts, the current document, tokens a second, ETA, memory."""
+    """Two live lines on a terminal: the bar with its ETA; counts, speed, memory, the document."""
 
     wants_total = True
 
     def __init__(self) -> None:
+        self._live: Live | None = None
         self._progress: Progress | None = None
+        self._details: Text | None = None
         self._task: TaskID | None = None
-        self._step_task: TaskID | None = None
+        self._step_task: tuple[str, TaskID] | None = None
         self._began = time.monotonic()
         self._tokens = 0
         self._counts: Counter[str] = Counter()
         self._name = ""
 
-    def _live(self) -> "Progress":
+    def _start(self) -> "Progress":
         if self._progress is None:
-            from rich.console import Console
+            from rich.console import Console, Group
+            from rich.live import Live
             from rich.progress import (
                 BarColumn,
+                MofNCompleteColumn,
                 Progress,
                 TextColumn,
                 TimeElapsedColumn,
                 TimeRemainingColumn,
             )
+            from rich.text import Text
 
             console = Console(stderr=True, markup=False, emoji=False, highlight=False)
             self._progress = Progress(
                 TextColumn("{task.description}", markup=False),
                 BarColumn(bar_width=24),
-                TextColumn("{task.completed:.0f}/{task.total}", markup=False),
+                MofNCompleteColumn(),
                 TimeElapsedColumn(),
                 TimeRemainingColumn(),
-                TextColumn("{task.fields[extra]}", markup=False),
                 console=console,
-                refresh_per_second=8,
             )
-            self._progress.start()
+            self._details = Text(no_wrap=True, overflow="ellipsis", style="dim")
+            group = Group(self._progress, self._details)
+            self._live = Live(group, console=console, refresh_per_second=8, transient=True)
+            self._live.start()
         return self._progress
 
     def begin(self, total: int | None) -> None:
         """Show the bar of documents."""
         self._began = time.monotonic()
-        self._task = self._live().add_task("documents", total=total, extra="")
+        self._task = self._start().add_task("documents", total=total)
 
     def document(self, record: Record) -> None:
         """Move the bar on by one."""
         self._counts[record.status] += 1
-        self._name = visible(record.source)[-40:]
+        self._name = visible(record.source)
         if self._task is not None:
-            self._live().advance(self._task)
+            self._start().advance(self._task)
         self._refresh()
 
     def note(self, text: str) -> None:
         """The sentence, above the bars."""
-        if self._progress is not None:
-            self._progress.console.print(text, style="dim", markup=False)
+        if self._live is not None:
+            self._live.console.print(text, style="dim", markup=False)
         else:
             emit(text, sys.stderr)
 
     def step(self, text: str, done: int = 0, total: int = 0) -> None:
         """A bar of its own; it goes when the next step begins or a token comes."""
-        live = self._live()
-        if self._step_task is not None and live.tasks[-1].description != text:
+        progress = self._start()
+        if self._step_task is not None and self._step_task[0] != text:
             self._drop_step()
         if self._step_task is None:
-            self._step_task = live.add_task(text, total=total or None, extra="")
-        live.update(self._step_task, completed=done, total=total or None)
+            self._step_task = (text, progress.add_task(text, total=total or None))
+        progress.update(self._step_task[1], completed=done, total=total or None)
 
     def _drop_step(self) -> None:
         if self._step_task is not None:
-            self._live().remove_task(self._step_task)
+            self._start().remove_task(self._step_task[1])
             self._step_task = None
 
     def tokens(self, count: int) -> None:
@@ -212,25 +220,24 @@ class RichReporter:
         self._refresh()
 
     def _refresh(self) -> None:
-        if self._task is None:
+        if self._details is None:
             return
         import psutil
 
         rate = self._tokens / max(time.monotonic() - self._began, 1e-9)
         memory = psutil.Process().memory_info().rss / 2**30
         bad = self._counts["failed"] + self._counts["rejected"]
-        extra = (
-            f"{self._counts['flagged']} flagged, {bad} failed · {rate:.0f} tok/s · "
-            f"{memory:.1f} GiB · {self._name}"
+        self._details.plain = (
+            f"{self._counts['flagged']} flagged, {bad} failed, {rate:.0f} tokens/s, "
+            f"{memory:.1f} GiB, last: {self._name}"
         )
-        self._live().update(self._task, extra=extra)
 
     def end(self) -> None:
         """Take the bars down."""
         self._drop_step()
-        if self._progress is not None:
-            self._progress.stop()
-            self._progress = None
+        if self._live is not None:
+            self._live.stop()
+            self._live = self._progress = self._details = None
 
 
 def emit(text: str, stream: IO[str] | None = None) -> None:

@@ -187,3 +187,14 @@ def test_a_damaged_demo_file_is_69(own_cache: Path, monkeypatch: pytest.MonkeyPa
         demo.convert(lambda text, done, total: None)
     assert caught.value.exit_code == 69
     assert demo.converted() is None
+
+
+def test_a_hub_that_cannot_be_reached_is_69(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the HTTP library raises becomes 69 and the three ways forward."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(ModelUnavailableError, match="cannot be had") as caught:
+        models.resolve("some/model")
+    assert "demo" in caught.value.next_step
