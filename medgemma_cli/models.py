@@ -136,7 +136,7 @@ def fetch(checkpoint: Checkpoint, step: Step) -> Checkpoint:
 
         return checkpoint._replace(path=demo.convert(step))
     from huggingface_hub import snapshot_download
-    from huggingface_hub.utils import disable_progress_bars
+    from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
 
     if sys.stderr is None or not sys.stderr.isatty():
         # On a terminal the hub's own bars show; a log gets one line.

@@ -10,7 +10,7 @@ import re
 from collections import OrderedDict
 from typing import Any, NamedTuple
 
-from medgemma_cli.engines.thoughts import CLOSE, OPEN
+from medgemma_cli.engines.thoughts import CLOSE, OPEN, strip_thoughts
 from medgemma_cli.errors import ConfigError, DocumentError
 from medgemma_cli.records import Image, Prompt
 
@@ -59,7 +59,7 @@ class Encoder:
         longest_first = sorted(names, key=len, reverse=True)
         self._control_text = re.compile("|".join(map(re.escape, longest_first)))
         self.image_id = known.get("<image_soft_token>", -1)
-        self.thought = (known.get(OPEN, -1), known.get(CLOSE, -1))
+        self._thought = (known.get(OPEN, -1), known.get(CLOSE, -1))
         turn_end = known.get("<end_of_turn>")
         self.stop = [i for i in (tokenizer.eos_token_id, turn_end) if i is not None]
         self._cache: OrderedDict[str, Encoded] = OrderedDict()
@@ -114,6 +114,12 @@ class Encoder:
             at = match.start() + 1
         pieces.append(text[at:])
         return [token for piece in pieces if piece for token in self._split(piece)]
+
+    def text(self, ids: list[int]) -> tuple[str, bool]:
+        """Generated ids as text, without thoughts and special tokens; is a thought left open?"""
+        kept, thinking = strip_thoughts(ids, *self._thought)
+        decoded: str = self.tokenizer.decode(kept, skip_special_tokens=True)
+        return decoded, thinking
 
     def _split(self, text: str) -> list[int]:
         encoding = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)

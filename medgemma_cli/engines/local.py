@@ -9,7 +9,6 @@ failed generation with the reason.
 import logging
 import queue
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -17,8 +16,9 @@ from typing import Any
 
 from medgemma_cli import models
 from medgemma_cli.engines.base import always
+from medgemma_cli.engines.batch import Batch
 from medgemma_cli.engines.encoding import Encoded, Encoder
-from medgemma_cli.engines.grammar import Compiler, Guard
+from medgemma_cli.engines.grammar import Compiler
 from medgemma_cli.engines.loading import (
     Loaded,
     free_memory,
@@ -27,9 +27,8 @@ from medgemma_cli.engines.loading import (
     pick_device,
     pick_precision,
 )
-from medgemma_cli.engines.thoughts import strip_thoughts
 from medgemma_cli.errors import ModelUnavailableError
-from medgemma_cli.records import Generation, Limits, ModelInfo, Precision, Prompt, Usage
+from medgemma_cli.records import Generation, ModelInfo, Precision, Prompt
 
 _LOG = logging.getLogger(__name__)
 _LOOK_AHEAD = 4
@@ -181,12 +180,14 @@ class LocalEngine:
         """Text as it comes, from a worker thread; closing the iterator stops it."""
         self._encode(prompt)
         self._load()
+        encoder = self._encoder
+        assert encoder is not None
         pieces: queue.Queue[str | Generation | BaseException] = queue.Queue()
         start, sent = len(self._encode(prompt).ids), 0
 
         def show(ids: Any) -> None:
             nonlocal sent
-            text, _ = self._text(ids[0, start:].tolist())
+            text, _ = encoder.text(ids[0, start:].tolist())
             if not text.endswith("\ufffd") and len(text) > sent:
                 pieces.put(text[sent:])
                 sent = len(text)
@@ -278,175 +279,18 @@ class LocalEngine:
     def _run(
         self, batch: list[Prompt], at_least: int, show: Callable[[Any], None] | None
     ) -> list[Generation]:
-        import torch
-
-        started = time.perf_counter()
-        loaded, limits = self._load(), batch[0].limits
-        encoded = [self._encode(prompt) for prompt in batch]
-        inputs = self._collate(encoded)
-        length = inputs["input_ids"].shape[1]
-        stop = self._stop_ids()
-        guard = self._guard(batch, length, stop, show)
-        if limits.temperature > 0:
-            torch.manual_seed(limits.seed)
-        with torch.inference_mode():
-            output = loaded.model.generate(
-                **inputs,
-                generation_config=self._generation_config(batch, limits, at_least, stop),
-                logits_processor=[*self._penalty(length), guard],
-            )
-        seconds = (time.perf_counter() - started) / len(batch)
-        rows = output[:, length:].tolist()
-        return [
-            self._generation(prompt, len(e.ids), row, stop, guard, i, seconds)
-            for i, (prompt, e, row) in enumerate(zip(batch, encoded, rows, strict=True))
-        ]
-
-    def _penalty(self, length: int) -> list[Any]:
-        """The checkpoint's own repetition penalty, on what was written alone.
-
-        Counting the prompt too, as transformers does by default, would punish quoting it.
-        """
-        from transformers import RepetitionPenaltyLogitsProcessor
-
-        assert self._loaded is not None
-        penalty = self._loaded.model.generation_config.repetition_penalty or 1.0
-        if penalty == 1.0:
-            return []
-        return [RepetitionPenaltyLogitsProcessor(penalty, prompt_ignore_length=length)]
-
-    def _stop_ids(self) -> list[int]:
-        assert self._loaded is not None and self._encoder is not None
-        own = self._loaded.model.generation_config.eos_token_id
-        ids = [own] if isinstance(own, int) else list(own or [])
-        return list(dict.fromkeys(ids + self._encoder.stop))
-
-    def _guard(
-        self,
-        batch: list[Prompt],
-        length: int,
-        stop: list[int],
-        show: Callable[[Any], None] | None,
-    ) -> Guard:
-        assert self._loaded is not None
-        schemas = [p.contract.json_schema if p.contract.kind == "json" else None for p in batch]
-        if self._compiler is None and any(schemas):
-            self._step("preparing the output grammar", 0, 0)
-            width = self._loaded.model.get_output_embeddings().weight.shape[0]
-            self._compiler = Compiler(self._loaded.tokenizer, width, stop)
-
-        def on_step(ids: Any, live: int) -> None:
-            self._tokens(live)
-            if show is not None and ids.shape[1] > length:
-                show(ids)
-
-        return Guard(self._compiler, schemas, length, batch[0].limits.max_new_tokens, stop, on_step)
-
-    def _generation_config(
-        self, batch: list[Prompt], limits: Limits, at_least: int, stop: list[int]
-    ) -> Any:
-        from transformers import GenerationConfig
-
-        assert self._loaded is not None
-        sampling: dict[str, Any] = {"do_sample": False}
-        if limits.temperature > 0:
-            sampling = {
-                "do_sample": True,
-                "temperature": limits.temperature,
-                "top_p": limits.top_p,
-                "top_k": 0,
-            }
-        # A grammar decides itself when an answer may end.
-        free = batch[0].contract.kind == "text"
-        shortest = max(limits.min_new_tokens, at_least) if free else 0
-        return GenerationConfig(
-            max_new_tokens=limits.max_new_tokens,
-            min_new_tokens=min(shortest, limits.max_new_tokens) or None,
-            eos_token_id=stop,
-            pad_token_id=self._pad_id(),
-            bos_token_id=self._loaded.tokenizer.bos_token_id,
-            use_cache=True,
-            repetition_penalty=1.0,
-            **sampling,
-        )
-
-    def _pad_id(self) -> int:
-        assert self._loaded is not None
-        pad = self._loaded.tokenizer.pad_token_id
-        return 0 if pad is None else int(pad)
-
-    def _collate(self, encoded: list[Encoded]) -> dict[str, Any]:
-        """Left-padded ids, mask and, with images, token types and pixels, on the device."""
-        import torch
-
-        assert self._loaded is not None and self._encoder is not None
-        device = self._loaded.model.device
-        longest = max(len(e.ids) for e in encoded)
-        pads = [longest - len(e.ids) for e in encoded]
-        ids = torch.tensor(
-            [[self._pad_id()] * pad + e.ids for pad, e in zip(pads, encoded, strict=True)]
-        )
-        mask = torch.tensor([[0] * pad + [1] * (longest - pad) for pad in pads])
-        inputs: dict[str, Any] = {"input_ids": ids.to(device), "attention_mask": mask.to(device)}
-        if self._loaded.processor is not None:
-            types = (ids == self._encoder.image_id).long()
-            inputs["token_type_ids"] = types.to(device)
-            if images := [image for e in encoded for image in e.images]:
-                inputs["pixel_values"] = self._pixels(images)
-        return inputs
-
-    def _pixels(self, images: list[Any]) -> Any:
-        """Shape (images, 3, 896, 896) for MedGemma, in the model's own dtype."""
-        from PIL import Image as Pillow
-
-        assert self._loaded is not None and self._loaded.processor is not None
-        pictures = [Pillow.frombytes("RGB", (i.width, i.height), i.rgb) for i in images]
-        made = self._loaded.processor.image_processor(images=pictures, return_tensors="pt")
-        return made["pixel_values"].to(self._loaded.model.device, self._loaded.model.dtype)
-
-    # -- what came back ---------------------------------------------------------------------
-
-    def _text(self, ids: list[int]) -> tuple[str, bool]:
-        """Decoded text without thoughts and special tokens; whether a thought is left open."""
+        loaded = self._load()
         assert self._encoder is not None
-        tokenizer = self._encoder.tokenizer
-        kept, thinking = strip_thoughts(ids, *self._encoder.thought)
-        return tokenizer.decode(kept, skip_special_tokens=True), thinking
-
-    def _generation(
-        self,
-        prompt: Prompt,
-        length: int,
-        row: list[int],
-        stop: list[int],
-        guard: Guard,
-        index: int,
-        seconds: float,
-    ) -> Generation:
-        ended = next((i for i, token in enumerate(row) if token in stop), None)
-        written = row[:ended] if ended is not None else row
-        text, thinking = self._text(written)
-        error = None
-        if guard.bad[index]:
-            error = "bad_logits"
-        elif thinking:
-            error = "unclosed_thought"
-        elif not text.strip():
-            error = "empty_output"
-        degraded = [self._fallback] if self._fallback else []
-        degraded += ["shortened"] if guard.shortened[index] else []
-        usage = Usage(
-            prompt_tokens=length, completion_tokens=len(written), images=len(prompt.images)
-        )
-        return Generation(
-            id=prompt.id,
-            text=text,
-            finish_reason="error" if error else "stop" if ended is not None else "length",
-            usage=usage,
-            degraded=tuple(degraded),
-            error=error,
-            seconds=seconds,
-        )
+        runner = Batch(loaded, self._encoder, batch, at_least)
+        if runner.constrained and self._compiler is None:
+            self._step("preparing the output grammar", 0, 0)
+            width = loaded.model.get_output_embeddings().weight.shape[0]
+            self._compiler = Compiler(loaded.tokenizer, width, runner.stop)
+        answers = runner.run(self._compiler, self._tokens, show)
+        if self._fallback is None:
+            return answers
+        note = self._fallback
+        return [g.model_copy(update={"degraded": (note, *g.degraded)}) for g in answers]
 
 
 def _kind(prompt: Prompt) -> tuple[Any, ...]:
