@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from medgemma_cli import identity, readers, summaries, templates
 from medgemma_cli.engines.base import Engine, check_fits
@@ -60,7 +59,7 @@ def answer(
 
 def _decision(key: str) -> Decision:
     name = f"ask/{key[:12]}"
-    source = Source(path=Path(name), relative=name, origin="-")
+    source = Source(place=name, relative=name, origin="-")
     return Decision("infer", "asked", source, summaries.output_name(name), key)
 
 
@@ -79,7 +78,7 @@ def join(sources: Sequence[Source], limits: readers.ReadLimits) -> Document:
             before = coverage.get(unit, (0, 0))
             coverage[unit] = (before[0] + seen, before[1] + total)
     return Document(
-        source=sources[0] if sources else Source(path=Path("-"), relative="-", origin="-"),
+        source=sources[0] if sources else Source(place="-", relative="-", origin="-"),
         sha256=hashlib.sha256(hashes.encode()).hexdigest(),
         bytes=sum(document.bytes for document in documents),
         media_type=documents[0].media_type if len(documents) == 1 else "multipart/mixed",

@@ -72,7 +72,7 @@ class Discovery:
     def _all(self) -> Iterator[Source]:
         for number, path in enumerate(self._paths, 1):
             if path == STDIN:
-                yield Source(path=Path(STDIN), relative=STDIN, origin=STDIN)
+                yield Source(place=STDIN, relative=STDIN, origin=STDIN)
                 continue
             matches = expand(path)
             if not matches:
@@ -183,15 +183,13 @@ def _crosses_link(path: str, pattern: str) -> bool:
 
 def _source(path: str, relative: str, error: str | None = None) -> Source:
     origin = path if os.path.isabs(path) else os.path.abspath(path)
-    return Source(
-        path=Path(path), relative=printable(relative), origin=printable(origin), error=error
-    )
+    return Source(place=path, relative=printable(relative), origin=printable(origin), error=error)
 
 
 def _unique(stream: Iterator[Source]) -> Iterator[Source]:
     seen: set[str] = set()
     for source in stream:
-        place = os.path.abspath(source.path)  # with its undecodable bytes
+        place = os.path.abspath(source.place)  # with its undecodable bytes
         if place not in seen:
             seen.add(place)
             yield source

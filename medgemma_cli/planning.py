@@ -108,6 +108,6 @@ class Planner:
         size: int | None = None
         changed: int | None = None
         with contextlib.suppress(OSError, ValueError):
-            status = os.stat(source.path)
+            status = os.stat(source.place)
             size, changed = status.st_size, status.st_mtime_ns
         return identity.unread_key(self._settings, source.origin, size, changed, self._read_limits)

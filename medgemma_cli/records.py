@@ -1,9 +1,9 @@
 """The frozen records that travel from stage to stage, and `Record`, the public contract. No I/O."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SkipValidation
 
 RECORD_SCHEMA: Literal["medgemma.record/1"] = "medgemma.record/1"
 
@@ -24,14 +24,21 @@ class Frozen(BaseModel):
 class Source(Frozen):
     """One input, found but not yet read.
 
-    `path` keeps undecodable bytes of a name; `relative` is the name made printable, relative to
-    the PATH argument it came from. `error` is a code of `errors.FAULTS` found before reading.
+    `place` is the path as the system takes it, undecodable bytes and all; `relative` is the name
+    made printable, relative to the PATH argument it came from. `error` is a code of
+    `errors.FAULTS` found before reading.
     """
 
-    path: Path
+    # Not validated: pydantic refuses the surrogates that stand for undecodable bytes.
+    place: Annotated[str, SkipValidation]
     relative: str
     origin: str
     error: str | None = None
+
+    @property
+    def path(self) -> Path:
+        """The place as a `Path`; made when asked for, since a run makes very many sources."""
+        return Path(self.place)
 
 
 class Image(Frozen):

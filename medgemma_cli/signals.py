@@ -43,7 +43,9 @@ class Stopper:
         """Watch signals while inside; only in the main thread."""
         reader, writer = socket.socketpair()
         writer.setblocking(False)
-        before = {number: signal.signal(number, lambda *_: None) for number in _CODES}
+        # A shell starts background jobs with SIGINT ignored; that is left so.
+        watched = [n for n in _CODES if signal.getsignal(n) is not signal.SIG_IGN]
+        before = {number: signal.signal(number, lambda *_: None) for number in watched}
         wakeup = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
         threading.Thread(target=self._watch, args=(reader,), daemon=True).start()
         try:

@@ -18,7 +18,7 @@ def document(text: str = "BP 120/80", images: int = 0) -> Document:
     """A document with that text and so many grey pixels."""
     pixel = Image(width=1, height=1, rgb=b"\0\0\0")
     return Document(
-        source=Source(path=Path("a.md"), relative="a.md", origin="/a.md"),
+        source=Source(place="a.md", relative="a.md", origin="/a.md"),
         sha256="0" * 64,
         bytes=len(text),
         media_type="text/markdown",

@@ -122,7 +122,7 @@ def _sources(paths: list[Path]) -> "list[Source]":
         known = stdin or path.suffix.lower() in readers.SUFFIXES
         found.append(
             Source(
-                path=path,
+                place=str(path),
                 relative=printable(path.name),
                 origin=printable(os.path.abspath(path)),
                 error=None if known else "unsupported",

@@ -27,7 +27,7 @@ class Blob(NamedTuple):
 
 def media_type(source: Source) -> str:
     """The media type by file suffix; standard input is plain text."""
-    return MEDIA_TYPES.get(source.path.suffix.lower(), "text/plain")
+    return MEDIA_TYPES.get(os.path.splitext(source.place)[1].lower(), "text/plain")
 
 
 def reader_version(kind: str) -> str:
@@ -44,7 +44,7 @@ def load(source: Source, limits: ReadLimits) -> Blob:
     """
     if source.error:
         raise DocumentError(source.error)
-    if str(source.path) == "-":
+    if source.place == "-":
         if sys.stdin is None:
             raise NoInputError("Standard input is closed.", "Pipe a document into it.")
         data = sys.stdin.buffer.read(limits.max_bytes + 1)
@@ -67,7 +67,7 @@ def load(source: Source, limits: ReadLimits) -> Blob:
 
 def _read_once(source: Source, max_bytes: int) -> tuple[bytes, bool]:
     # O_NONBLOCK so that a FIFO put in the file's place cannot hang the run.
-    descriptor = os.open(source.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    descriptor = os.open(source.place, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         before = os.fstat(descriptor)
         if not stat.S_ISREG(before.st_mode):

@@ -354,7 +354,7 @@ def test_other_kinds_are_refused_whatever_the_name(name: str) -> None:
 @pytest.mark.parametrize(
     "data",
     [
-        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 4 4\n(touch /tmp/x) system\n",
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 4 4\n(touch x) system\n",
         b"<svg xmlns='http://www.w3.org/2000/svg'/>",
         b"words",
         b"\0",

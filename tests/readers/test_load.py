@@ -42,7 +42,7 @@ def note(tmp_path: Path) -> Path:
 
 def source(path: Path, error: str | None = None) -> Source:
     """The source of a path."""
-    return Source(path=path, relative=path.name, origin=str(path), error=error)
+    return Source(place=str(path), relative=path.name, origin=str(path), error=error)
 
 
 def code_of(path: Path, limits: ReadLimits | None = None) -> str:

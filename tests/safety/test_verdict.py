@@ -1,7 +1,6 @@
 """The verdict on one generation: status, output, quotes and flags."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,7 +23,7 @@ GOOD: dict[str, Any] = {
 def document(text: str = NOTE, **changes: Any) -> Document:
     """A document of this text."""
     plain: dict[str, Any] = {
-        "source": Source(path=Path("a.md"), relative="a.md", origin="/in/a.md"),
+        "source": Source(place="a.md", relative="a.md", origin="/in/a.md"),
         "sha256": "0" * 64,
         "bytes": len(text),
         "media_type": "text/markdown",
