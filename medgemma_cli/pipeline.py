@@ -131,7 +131,7 @@ class Run:
     def _admit(self, decision: Decision, started: float) -> Prompt | None:
         """Read and render; a prompt for the engine, or None when it ended here."""
         if (pending := self._pending.get(decision.key)) is not None:
-            pending.followers.append(decision)
+            pending.followers.append(decision._replace(blob=None))
             return None
         assert decision.blob is not None
         document = None
