@@ -121,9 +121,12 @@ class Compiler:
     def list_ends(self, mask: "Array") -> "Array":
         """Those of the allowed tokens that end a list; empty where none can."""
         ends: Array = self._endings[0]
-        in_string = bool(mask[self._letter].any())
-        found: Array = ends[:0] if in_string else ends[mask[ends] == 1]
+        found: Array = ends[:0] if self._in_string(mask) else ends[mask[ends] == 1]
         return found
+
+    def _in_string(self, mask: "Array") -> bool:
+        """Inside a string everything is content; a letter that may come next tells."""
+        return bool(mask[self._letter].any())
 
     def closing(self, matcher: Any, mask: "Array") -> "Array":
         """Those of the allowed tokens that bring the answer to its end; empty if none does."""
@@ -132,9 +135,7 @@ class Compiler:
         forced = matcher.compute_ff_tokens()
         if forced:
             return np.array(forced[:1], dtype=np.int64)
-        # Inside a string everything else is content; a letter that may come next tells.
-        in_string = bool(mask[self._letter].any())
-        for wanted in self._endings[1:2] if in_string else self._endings:
+        for wanted in self._endings[1:2] if self._in_string(mask) else self._endings:
             found: Array = wanted[mask[wanted] == 1]
             if len(found):
                 return found
@@ -153,7 +154,7 @@ class Guard:
         prompt: the length of the padded prompts.
         budget: the tokens a row may write.
         stop: the ids that end an answer; the first is used to end a bad row.
-        on_step: called with the number of rows still writing, after each step.
+        on_step: called before each step with the ids so far and the number of rows still writing.
     """
 
     def __init__(

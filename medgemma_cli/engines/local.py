@@ -260,7 +260,7 @@ class LocalEngine:
                 raise ModelUnavailableError(
                     "The device was lost.", "Check it with `medgemma doctor`, then run again."
                 ) from None
-            # The class only: the message may quote what was being worked on.
+            # Shown with --debug alone: the message may quote what was being worked on.
             _LOG.debug("generation failed", exc_info=True)
         # Outside the except block, or the traceback would keep the batch's memory alive.
         if torch.cuda.is_available():
