@@ -10,7 +10,7 @@ from medgemma_cli.job import Job
 from medgemma_cli.ledger import Ledger
 from medgemma_cli.planning import Decision
 from medgemma_cli.recording import make_record, now
-from medgemma_cli.records import Document, Generation, Record, Source
+from medgemma_cli.records import Document, Generation, Prompt, Record, Source
 from medgemma_cli.safety.verdict import Verdict, judge
 
 
@@ -46,11 +46,12 @@ def answer(
     decision = _decision(key)._replace(attempt=entry.attempt + 1 if entry else 1)
     try:
         _check_name(decision, ledger)
-        generation = _generate(job, engine, document, key, show)
+        prompt = templates.render(job.template, document, key, job.limits, job.question)
+        generation = _generate(engine, prompt, show)
     except DocumentError as error:
         verdict = Verdict(FAULTS[error.code].status, error=error.code)
         return _keep(make_record(job, engine.info, decision, verdict, document=document), ledger)
-    verdict = judge(document, job.template.output, generation)
+    verdict = judge(document, prompt.contract, generation)
     record = make_record(
         job, engine.info, decision, verdict, document=document, generation=generation
     )
@@ -89,10 +90,7 @@ def join(sources: Sequence[Source], limits: readers.ReadLimits) -> Document:
     )
 
 
-def _generate(
-    job: Job, engine: Engine, document: Document, key: str, show: Callable[[str], None]
-) -> Generation:
-    prompt = templates.render(job.template, document, key, job.limits, job.question)
+def _generate(engine: Engine, prompt: Prompt, show: Callable[[str], None]) -> Generation:
     check_fits(prompt, engine)
     for piece in engine.stream(prompt):
         if isinstance(piece, Generation):

@@ -1,157 +1,202 @@
-"""Output contracts: a template's `output:` block → pydantic model → JSON Schema → output."""
+"""What an engine wrote → validated output, how sure the model was of it, and what was decided."""
 
 import json
+from collections.abc import Iterator
 from functools import lru_cache
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, create_model
+from pydantic import ValidationError
 
-from medgemma_cli.records import Contract
-
-# A text begins with a letter or digit and has no control characters: a base model left free
-# starts with punctuation and stays there.
-_PATTERN = r"^[\p{L}\p{N}][^\u0000-\u001f\u007f]*$"
-_TEXT_CHARACTERS = 500
-_ITEM_CHARACTERS = 200
-_STATEMENT_CHARACTERS = 160
-_LIST_ITEMS = 5
-
-OutputBlock = str | dict[str, Any]
+from medgemma_cli import choices, contracts
+from medgemma_cli.records import Contract, Flag, Generation
 
 
 class Output(NamedTuple):
     """A checked answer, and what was done to it (`repeats_dropped:…`, `at_bound:…`)."""
 
     fields: dict[str, Any]
-    notes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
-class _Object(BaseModel):
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False
-    )
+class Leaf(NamedTuple):
+    """A value of a JSON text that is no object or list: where, and its characters with quotes."""
+
+    path: str
+    start: int
+    end: int
+    value: Any
 
 
-def _text(longest: int, shortest: int = 1) -> Any:
-    constraints = StringConstraints(min_length=shortest, max_length=longest, pattern=_PATTERN)
-    return Annotated[str, constraints]
-
-
-_Statement = Annotated[
-    str, StringConstraints(min_length=8, max_length=_STATEMENT_CHARACTERS, pattern=_PATTERN)
-]
-
-
-class ImageFinding(_Object):
-    """A statement about a document that has no text to quote."""
-
-    statement: _Statement
-
-
-class Finding(_Object):
-    """A statement, and the words of the document that carry it."""
-
-    statement: _Statement
-    quote: _Statement
-
-
-_SCALARS: dict[str, Any] = {
-    "text": _text(_TEXT_CHARACTERS, shortest=8),
-    "integer": int,
-    "number": float,
-    "boolean": bool,
-    "finding": Finding,
-}
-
-
-def _kind(value: Any, quotable: bool) -> Any:
-    if isinstance(value, list):
-        if len(value) != 1:
-            raise ValueError("a list names one kind, as in [text]")
-        is_text = value[0] == "text"
-        item: Any = _text(_ITEM_CHARACTERS, shortest=4) if is_text else _kind(value[0], quotable)
-        shortest = 1 if value[0] == "finding" else 0
-        return Annotated[list[item], Field(min_length=shortest, max_length=_LIST_ITEMS)]
-    if not isinstance(value, str):
-        raise ValueError("a kind is a word such as text, or a choice such as low | high")
-    options = tuple(option.strip() for option in value.split("|"))
-    if len(options) > 1:
-        if "" in options or len(set(options)) < len(options):
-            raise ValueError("a choice has an empty or repeated option")
-        return Literal[options]
-    if value not in _SCALARS:
-        raise ValueError(f"there is no kind called {value!r}; there are {', '.join(_SCALARS)}")
-    return ImageFinding if value == "finding" and not quotable else _SCALARS[value]
-
-
-@lru_cache(maxsize=32)
-def _model(block: str, quotable: bool) -> type[BaseModel]:
-    fields: dict[str, Any] = {
-        name: (_kind(kind, quotable), ...) for name, kind in json.loads(block).items()
-    }
-    return create_model("Output", __base__=_Object, **fields)
-
-
-def contract(block: OutputBlock, *, quotable: bool = True) -> Contract:
-    """The contract of an `output:` block: ``text``, or a mapping of field names to kinds.
-
-    A document without text is not `quotable`: its findings are statements alone.
-
-    Raises:
-        ValueError: the block is malformed; the message says how and quotes only the template.
-    """
-    if block == "text":
-        return Contract(kind="text")
-    if not isinstance(block, dict) or not block:
-        raise ValueError("output is `text`, or a mapping of field names to kinds")
-    if bad := [name for name in block if not str(name).isidentifier() or name.startswith("_")]:
-        raise ValueError(f"not a field name: {bad[0]!r}")
-    schema = _model(json.dumps(block), quotable).model_json_schema()
-    return Contract(kind="json", json_schema=json.dumps(schema, ensure_ascii=False))
-
-
-def parse(block: str, text: str, *, quotable: bool = True) -> Output:
-    """Validate what an engine wrote against an `output:` block, given as JSON.
+def parse(contract: Contract, text: str) -> Output:
+    """Validate what an engine wrote against its contract.
 
     Raises:
         ValueError: it is no JSON of the contract. Carries no text of the answer.
     """
-    if block == '"text"':
-        return Output({"answer": text.strip()}, ())
+    if contract.kind == "text":
+        return Output({"answer": text.strip()})
     try:
-        fields = _model(block, quotable).model_validate_json(text).model_dump()
+        made = contracts.model(contract.block, contract.quotable).model_validate_json(text)
     except (ValidationError, ValueError):
         # `from None`: pydantic's message quotes its input.
         raise ValueError("the answer does not fit the contract") from None
-    return _tidy(fields)
+    fields = made.model_dump()
+    at_bound = [f"at_bound:{path}" for path in _full(schema(contract.json_schema), text)]
+    return Output(fields, (*_drop_repeats(fields), *at_bound))
 
 
-def _tidy(fields: dict[str, Any]) -> Output:
-    """Drop list items that repeat an earlier one; note those, and texts that fill their bound."""
-    notes: list[str] = []
-    for name, value in fields.items():
-        if isinstance(value, list):
-            kept = [item for i, item in enumerate(value) if item not in value[:i]]
-            if len(kept) < len(value):
-                notes.append(f"repeats_dropped:{name}:{len(value) - len(kept)}")
-            fields[name] = kept
-        for where, text in _texts(name, fields[name]):
-            if len(text) >= _bound(where):
-                notes.append(f"at_bound:{where}")
-    return Output(fields, tuple(notes))
+@lru_cache(maxsize=64)
+def schema(text: str) -> dict[str, Any]:
+    """A contract's JSON Schema, parsed."""
+    value: dict[str, Any] = json.loads(text)
+    return value
 
 
-def _texts(where: str, value: Any) -> list[tuple[str, str]]:
-    if isinstance(value, str):
-        return [(where, value)]
-    if isinstance(value, list):
-        return [pair for i, item in enumerate(value) for pair in _texts(f"{where}[{i}]", item)]
+def resolve(node: dict[str, Any], root: dict[str, Any]) -> dict[str, Any]:
+    """The node that a `$ref` stands for, or the node."""
+    while "$ref" in node:
+        node = root["$defs"][node["$ref"].rpartition("/")[2]]
+    return node
+
+
+def _drop_repeats(value: Any, where: str = "") -> Iterator[str]:
+    """Take out list items that repeat an earlier one, or its quote; a grammar cannot forbid it."""
     if isinstance(value, dict):
-        return [pair for key, item in value.items() for pair in _texts(f"{where}.{key}", item)]
-    return []
+        for key, item in value.items():
+            yield from _drop_repeats(item, f"{where}.{key}" if where else key)
+    elif isinstance(value, list):
+        marks = [item["quote"] if _has_quote(item) else item for item in value]
+        kept = [item for i, item in enumerate(value) if marks[i] not in marks[:i]]
+        if len(kept) < len(value):
+            yield f"repeats_dropped:{where}:{len(value) - len(kept)}"
+        value[:] = kept
 
 
-def _bound(where: str) -> int:
-    if where.endswith((".statement", ".quote")):
-        return _STATEMENT_CHARACTERS
-    return _ITEM_CHARACTERS if where.endswith("]") else _TEXT_CHARACTERS
+def _has_quote(item: Any) -> bool:
+    return isinstance(item, dict) and "quote" in item
+
+
+def quotes(contract: Contract, fields: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Every quote of an output, with the path of what it belongs to (``key_findings[0]``)."""
+    if contract.kind == "json":
+        root = schema(contract.json_schema)
+        yield from _quotes(root, root, fields, "")
+
+
+def _quotes(
+    node: dict[str, Any], root: dict[str, Any], value: Any, where: str
+) -> Iterator[tuple[str, str]]:
+    node = _meant(node, root, "properties" if isinstance(value, dict) else "items")
+    if isinstance(value, dict):
+        for name, item in value.items():
+            below = resolve(node["properties"][name], root)
+            if below.get("format") == "quote":
+                yield where or name, item
+            else:
+                yield from _quotes(below, root, item, f"{where}.{name}" if where else name)
+    elif isinstance(value, list):
+        for i, item in enumerate(value):
+            if node["items"].get("format") == "quote":
+                yield f"{where}[{i}]", item
+            else:
+                yield from _quotes(node["items"], root, item, f"{where}[{i}]")
+
+
+def leaves(text: str) -> Iterator[Leaf]:
+    """Every value of a JSON object, in order, with its place in the text.
+
+    Raises:
+        ValueError: the text is no JSON.
+    """
+    yield from _Scanner(text).value("", 0)
+
+
+class _Scanner:
+    """Walks a JSON text; `json` itself does not tell where a value stands."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._decoder = json.JSONDecoder()
+        self.end = 0
+
+    def value(self, path: str, at: int) -> Iterator[Leaf]:
+        at = self._skip(at)
+        opening = self._text[at : at + 1]
+        if opening not in ("{", "["):
+            value, self.end = self._decoder.raw_decode(self._text, at)
+            yield Leaf(path, at, self.end, value)
+            return
+        index, at = 0, self._skip(at + 1)
+        while self._text[at : at + 1] not in ("}", "]", ""):
+            inside = f"{path}[{index}]"
+            if opening == "{":
+                key, at = self._decoder.raw_decode(self._text, at)
+                inside, at = f"{path}.{key}" if path else key, self._skip(at) + 1
+            yield from self.value(inside, at)
+            index, at = index + 1, self._skip(self.end)
+            at = self._skip(at + 1) if self._text[at : at + 1] == "," else at
+        self.end = at + 1
+
+    def _skip(self, at: int) -> int:
+        while self._text[at : at + 1] in (" ", "\n", "\r", "\t"):
+            at += 1
+        return at
+
+
+def node_at(root: dict[str, Any], path: str) -> dict[str, Any]:
+    """The schema's node of a value, by its path as in ``results[0].flag``."""
+    node = root
+    for step in path.replace("[", ".[").split("."):
+        if step.startswith("["):
+            node = _meant(node, root, "items").get("items", {})
+        else:
+            node = _meant(node, root, "properties").get("properties", {}).get(step, {})
+    return resolve(node, root)
+
+
+def _meant(node: dict[str, Any], root: dict[str, Any], keyword: str) -> dict[str, Any]:
+    """Of a node's alternatives the one that has the keyword; the node itself without any."""
+    node = resolve(node, root)
+    options = [resolve(option, root) for option in node.get("anyOf", [node])]
+    return next((option for option in options if keyword in option), node)
+
+
+def _full(root: dict[str, Any], text: str) -> Iterator[str]:
+    for leaf in leaves(text):
+        node = node_at(root, leaf.path)
+        nodes = [n for n in node.get("anyOf", [node]) if "maxLength" in n]
+        if nodes and isinstance(leaf.value, str) and len(leaf.value) >= nodes[0]["maxLength"]:
+            yield leaf.path
+
+
+def settle(
+    contract: Contract, generation: Generation, output: Output
+) -> tuple[Output, dict[str, Any] | None, list[Flag]]:
+    """How sure the model was, and the choices that its probabilities decide.
+
+    Returns:
+        the output, a choice in its band of doubt now ``uncertain``; the record's `confidence`;
+        a flag for each such choice.
+    """
+    if not generation.tokens and not generation.choices:
+        return output, None, []
+    if contract.kind == "text":
+        whole = Leaf("answer", 0, len(generation.text), "")
+        return output, choices.confidence({"answer": choices.of_text(generation, whole)}), []
+    root = schema(contract.json_schema)
+    scored = {score.at: score.options for score in generation.choices}
+    fields: dict[str, dict[str, Any]] = {}
+    flags: list[Flag] = []
+    settled = dict(output.fields)
+    for leaf in leaves(generation.text):
+        node = node_at(root, leaf.path)
+        if leaf.start in scored:
+            options = scored[leaf.start]
+            fields[leaf.path] = choices.of_choice(options, leaf.value)
+            if rule := node.get("x-decide"):
+                value, flag = choices.decide(leaf.path, options, rule)
+                settled[leaf.path] = value
+                flags += [flag] if flag else []
+        elif "maxLength" in node and (measured := choices.of_text(generation, leaf)):
+            fields[leaf.path] = measured
+    return Output(settled, output.notes), choices.confidence(fields), flags

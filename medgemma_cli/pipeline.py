@@ -18,7 +18,7 @@ from medgemma_cli.ledger import Entry, Ledger
 from medgemma_cli.planning import Decision, Planner
 from medgemma_cli.progress import Reporter
 from medgemma_cli.recording import make_record, now
-from medgemma_cli.records import Document, Generation, Prompt, Record, Seconds, Source
+from medgemma_cli.records import Contract, Document, Generation, Prompt, Record, Seconds, Source
 from medgemma_cli.safety.verdict import Verdict, judge
 
 
@@ -50,6 +50,7 @@ class _Pending:
 
     decision: Decision
     document: Document
+    contract: Contract
     read_seconds: float
     followers: list[Decision] = field(default_factory=list)
 
@@ -148,7 +149,7 @@ class Run:
         seconds = time.perf_counter() - started
         # The bytes are dropped here; the document keeps what was decoded from them.
         held = decision._replace(blob=None)
-        self._pending[decision.key] = _Pending(held, document, seconds)
+        self._pending[decision.key] = _Pending(held, document, prompt.contract, seconds)
         return prompt
 
     def _check_path(self, decision: Decision) -> None:
@@ -162,7 +163,7 @@ class Run:
     def _finish(self, pending: _Pending, generation: Generation) -> None:
         started = time.perf_counter()
         document, decision = pending.document, pending.decision
-        verdict = judge(document, self.job.template.output, generation)
+        verdict = judge(document, pending.contract, generation)
         seconds = Seconds(
             read=round(pending.read_seconds, 6),
             generate=round(generation.seconds, 6),

@@ -61,6 +61,7 @@ def make_record(
         evidence="quotes" if verdict.quotes else "none",
         quotes=verdict.quotes,
         flags=verdict.flags,
+        confidence=verdict.confidence,
         coverage=document.coverage if document else {},
         degraded=degraded,
         usage=generation.usage if generation else None,

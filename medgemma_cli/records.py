@@ -72,15 +72,21 @@ class Part(Frozen):
 class Message(Frozen):
     """One turn of the conversation."""
 
-    role: Literal["system", "user"]
+    role: Literal["system", "user", "assistant"]
     parts: tuple[Part, ...]
 
 
 class Contract(Frozen):
-    """What the answer must look like: free text, or JSON of the given JSON Schema."""
+    """What the answer must look like: free text, or JSON of the given JSON Schema.
+
+    `block` is the template's own form of it, as JSON; `quotable` says whether there is a text
+    that findings must quote.
+    """
 
     kind: Literal["text", "json"]
     json_schema: str = ""
+    block: str = ""
+    quotable: bool = True
 
 
 class Limits(Frozen):
@@ -102,6 +108,13 @@ class Prompt(Frozen):
     contract: Contract
     limits: Limits
 
+    @property
+    def document(self) -> str:
+        """The text of the user's document parts: what quotes are taken from."""
+        asked = (message for message in self.messages if message.role == "user")
+        parts = (part for message in asked for part in message.parts)
+        return "\n\n".join(part.text for part in parts if part.kind == "document")
+
 
 class Usage(Frozen):
     """Token and image counts of one generation."""
@@ -111,8 +124,23 @@ class Usage(Frozen):
     images: int = 0
 
 
+class ChoiceScore(Frozen):
+    """The probabilities of a choice's options, which sum to 1.
+
+    `at` is the character of the generation's text at which the value begins.
+    """
+
+    at: int
+    options: dict[str, float]
+
+
 class Generation(Frozen):
-    """What an engine wrote for one prompt, or the code of why it could not."""
+    """What an engine wrote for one prompt, or the code of why it could not.
+
+    `tokens` has, for each token that the model chose, the end of its text in characters and its
+    natural logarithm of probability, before any constraint; both are empty where an engine cannot
+    tell. `attempts` counts the answers asked for.
+    """
 
     id: str
     text: str = Field(default="", repr=False)
@@ -121,6 +149,9 @@ class Generation(Frozen):
     degraded: tuple[str, ...] = ()
     error: str | None = None
     seconds: float = 0.0
+    choices: tuple[ChoiceScore, ...] = ()
+    tokens: tuple[tuple[int, float], ...] = Field(default=(), repr=False)
+    attempts: int = 1
 
 
 class ModelInfo(Frozen):
@@ -143,12 +174,17 @@ class TemplateInfo(Frozen):
 
 
 class Quote(Frozen):
-    """A verbatim quote: code points `start` to `end` of the document's text."""
+    """A verbatim quote: code points `start` to `end` of the document's text.
+
+    `where` is the path of the finding in the output, `line` the line it begins on, from 1.
+    """
 
     text: str
     start: int
     end: int
     page: int | None = None
+    where: str = ""
+    line: int | None = None
 
 
 class Flag(Frozen):

@@ -7,9 +7,8 @@ import re
 import stat
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
-from medgemma_cli.display import markdown_text, visible
+from medgemma_cli import pages
 from medgemma_cli.errors import ConfigError, DocumentError, StorageError
 from medgemma_cli.files import TEMPORARY, make_folder, replace_file
 from medgemma_cli.records import Record
@@ -17,7 +16,6 @@ from medgemma_cli.records import Record
 MARK = "medgemma.summary/1"
 QUARANTINE = "quarantine"
 _NAME_BYTES = 255
-_STARTS = frozenset("0123456789-+=")
 _TAIL = 300
 _BLOCK = re.compile(
     rb"\n<!-- medgemma\.summary/1 key=([0-9a-f]{64}) created=(\S{1,40})"
@@ -60,88 +58,9 @@ def _short(folder: str) -> str:
 
 def render(record: Record) -> str:
     """The whole summary file of a record, its provenance block last. Pure."""
-    lines = [
-        f"# {markdown_text(visible(record.source))}",
-        "",
-        f"> {markdown_text(record.notice)}",
-        "",
-    ]
-    if record.error is not None:
-        lines += _error(record)
-    if record.output is not None:
-        for name, value in record.output.items():
-            lines += _field(name, value)
-    if record.flags:
-        lines += ["## Flags", ""]
-        lines += [
-            f"- **{f.severity}** `{f.rule}` {markdown_text(f.why)}{_at(f.where)}"
-            for f in record.flags
-        ]
-        lines += [""]
-    lines += _provenance(record)
-    body = "\n".join(lines)
+    body = pages.page(record)
     digest = hashlib.sha256(body.encode()).hexdigest()
     return f"{body}\n<!-- {MARK} key={record.key} created={record.created} sha256={digest} -->\n"
-
-
-def _at(where: str) -> str:
-    return f" ({markdown_text(where)})" if where else ""
-
-
-def _error(record: Record) -> list[str]:
-    assert record.error is not None
-    return [
-        "## No summary was made",
-        "",
-        f"{record.status}: `{record.error.code}` ({record.error.stage}). {record.error.hint}",
-        "",
-    ]
-
-
-def _field(name: str, value: Any) -> list[str]:
-    lines = [f"## {markdown_text(name.replace('_', ' ').capitalize())}", ""]
-    if isinstance(value, list):
-        lines += [line for item in value for line in _item(item)] or ["None stated."]
-    elif isinstance(value, dict):
-        lines += _item(value)
-    elif isinstance(value, str):
-        paragraphs = [markdown_text(line) for line in value.splitlines()]
-        lines += [_plain_start(line) for line in paragraphs]
-    else:
-        lines.append(markdown_text(str(value)))
-    return [*lines, ""]
-
-
-def _item(item: Any) -> list[str]:
-    if not isinstance(item, dict):
-        return [f"- {_plain_start(markdown_text(str(item)))}"]
-    statement = _plain_start(markdown_text(str(item.get("statement", ""))))
-    quote = item.get("quote")
-    return [f"- {statement}"] + ([f"  > {_plain_start(markdown_text(quote))}"] if quote else [])
-
-
-def _plain_start(line: str) -> str:
-    """Keep a line from beginning a list, a rule or a heading of its own."""
-    if line[:1] not in _STARTS:
-        return line
-    return re.sub(r"^(\d+)([.)])|^([-+=])", lambda m: f"{m[1] or ''}\\{m[2] or m[3]}", line)
-
-
-def _provenance(record: Record) -> list[str]:
-    model, template = record.model, record.template
-    revision = f" at {model.revision}" if model.revision else ""
-    rows = {
-        "source": f"{visible(record.source)} (SHA-256 {record.sha256 or 'not read'})",
-        "template": f"{template.name} ({template.hash[:12]})",
-        "model": f"{model.id}{revision}, engine {model.engine}",
-        "precision": f"{model.precision or 'none'} (asked: {model.asked or 'none'})",
-        "coverage": ", ".join(f"{n} {unit} of {m}" for unit, (n, m) in record.coverage.items()),
-        "degraded": ", ".join(record.degraded) or "nothing",
-        "status": f"{record.status}, attempt {record.attempt}",
-        "date": record.created,
-    }
-    lines = [f"| {name} | {markdown_text(value)} |" for name, value in rows.items()]
-    return ["---", "", "| provenance | |", "| --- | --- |", *lines, ""]
 
 
 def key_of(path: str | Path) -> str | None:

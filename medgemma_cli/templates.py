@@ -14,20 +14,20 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
-from medgemma_cli import decoding
+from medgemma_cli import contracts, quoting
 from medgemma_cli.errors import ConfigError, DocumentError
 from medgemma_cli.records import Contract, Document, Frozen, Limits, Message, Part, Prompt
 
 PREAMBLE = "_preamble.md"
 Accepts = Literal["text", "image", "none"]
 _SENTINEL = "\ue000document\ue001"
-_FIELDS = {"name", "description", "accepts", "system", "output", "max_new_tokens"}
+_FIELDS = {"name", "description", "accepts", "system", "output", "decide", "max_new_tokens"}
 
 
 class Template(Frozen):
     """A parsed template. `hash` covers the preamble, the system text, the body and the contract.
 
-    `output` is the `output:` block as JSON, as `decoding.parse` takes it.
+    `image_contract` is for documents without a text that can be quoted.
     """
 
     name: str
@@ -36,7 +36,6 @@ class Template(Frozen):
     accepts: tuple[Accepts, ...]
     system: str
     body: str
-    output: str
     contract: Contract
     image_contract: Contract
     max_new_tokens: int
@@ -97,12 +96,14 @@ def load(name: str, *, system: str | None = None) -> Template:
         raise ConfigError(f"{path}: cannot be read as UTF-8 text.", "Check the file.") from None
     header, body, body_line = _split(path, text)
     front = _front_matter(path, header)
-    block = front.get("output", "text")
     try:
-        contract = decoding.contract(block)
-        image_contract = decoding.contract(block, quotable=False)
-    except ValueError as error:
-        raise _bad(path, _line_of(header, "output"), str(error)) from None
+        block = _block(path, front.get("output", "text"))
+        decide = front.get("decide")
+        contract = contracts.contract(block, decide=decide)
+        image_contract = contracts.contract(block, quotable=False, decide=decide)
+    except (ValueError, TypeError) as error:
+        field = "decide" if str(error).startswith("decide") else "output"
+        raise _bad(path, _line_of(header, field), str(error)) from None
     _check_body(path, body, body_line)
     own = system if system is not None else str(front.get("system", ""))
     full_system = f"{preamble}\n{own}".strip()
@@ -114,7 +115,6 @@ def load(name: str, *, system: str | None = None) -> Template:
         accepts=tuple(front.get("accepts", ["text"])),
         system=full_system,
         body=body,
-        output=json.dumps(block),
         contract=contract,
         image_contract=image_contract,
         max_new_tokens=front.get("max_new_tokens", 700),
@@ -158,6 +158,19 @@ def _front_matter(path: Path, header: str) -> dict[str, Any]:
     if type(tokens) is not int or tokens < 1:
         raise _bad(path, _line_of(header, "max_new_tokens"), "max_new_tokens is a number above 0")
     return front
+
+
+def _block(path: Path, output: Any) -> Any:
+    """The `output:` block; the name of a JSON Schema file beside the template is read."""
+    if not isinstance(output, str) or not output.endswith(".json"):
+        return output
+    try:
+        schema = json.loads((path.parent / output).read_text("utf-8"))
+    except (OSError, ValueError):
+        raise ValueError(f"{output} cannot be read as JSON") from None
+    if not isinstance(schema, dict):
+        raise ValueError(f"{output} is no JSON Schema object")
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
 def _environment() -> Any:
@@ -265,9 +278,20 @@ def render(
             Message(role="user", parts=tuple(parts)),
         ),
         images=document.images,
-        contract=template.contract if document.text else template.image_contract,
+        contract=_contract(template, document, parts),
         limits=limits,
     )
+
+
+def _contract(template: Template, document: Document, parts: list[Part]) -> Contract:
+    """With quotes where the prompt shows a text of which something can be quoted."""
+    shown = any(part.kind == "document" for part in parts)
+    return template.contract if shown and _quotable(document.text) else template.image_contract
+
+
+@lru_cache(maxsize=8)
+def _quotable(text: str) -> bool:
+    return quoting.is_quotable(text)
 
 
 def _fence(text: str, key: str) -> tuple[str, str]:

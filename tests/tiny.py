@@ -18,7 +18,8 @@ CHAT_TEMPLATE = (
     "{% if messages[0]['role'] == 'system' %}"
     "{% set first = messages[0]['content'] + '\n\n' %}{% set turns = messages[1:] %}"
     "{% else %}{% set first = '' %}{% set turns = messages %}{% endif %}"
-    "{% for turn in turns %}<start_of_turn>{{ turn['role'] }}\n"
+    "{% for turn in turns %}<start_of_turn>"
+    "{{ 'model' if turn['role'] == 'assistant' else turn['role'] }}\n"
     "{{ first if loop.first else '' }}{{ turn['content'] | trim }}<end_of_turn>\n{% endfor %}"
     "{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}"
 )

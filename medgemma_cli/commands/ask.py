@@ -53,6 +53,8 @@ def ask(
     temperature: o.Temperature = 0.0,
     top_p: o.TopP = 1.0,
     seed: o.Seed = 0,
+    grammar: o.Grammar = True,
+    max_attempts: o.MaxAttempts = 3,
     quiet: o.Quiet = False,
 ) -> None:
     """Ask a question, about documents and images if you like.
@@ -80,6 +82,8 @@ def ask(
         device=device,
         batch_size=1,
         echo_delay=echo_delay,
+        grammar=grammar,
+        max_attempts=max_attempts,
         reporter=reporter,
     )
     try:

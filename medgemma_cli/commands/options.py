@@ -110,6 +110,18 @@ TopP = Annotated[
     float, option("--top-p", panel=GENERATION_PANEL, min=0.01, max=1, help="Nucleus sampling.")
 ]
 Seed = Annotated[int, option("--seed", panel=GENERATION_PANEL, min=0, help="For sampling.")]
+Grammar = Annotated[
+    bool,
+    option(
+        "--grammar/--no-grammar",
+        panel=GENERATION_PANEL,
+        help="Off: ask again where an answer does not fit, in place of decoding what fits.",
+    ),
+]
+MaxAttempts = Annotated[
+    int,
+    option("--max-attempts", panel=GENERATION_PANEL, min=1, help="How often a document is tried."),
+]
 Encoding = Annotated[
     str | None,
     option("--encoding", panel=INPUT_PANEL, help="Of texts that are not UTF-8, e.g. cp1252."),

@@ -49,7 +49,7 @@ def run(
         bool, o.option("--force", help="Infer again, even what is done already.")
     ] = False,
     retry_failed: Annotated[
-        bool, o.option("--retry-failed", help="Try failed documents again, 3 times in all.")
+        bool, o.option("--retry-failed", help="Try failed documents again, up to --max-attempts.")
     ] = False,
     max_time: Annotated[
         str | None,
@@ -95,6 +95,8 @@ def run(
     temperature: o.Temperature = 0.0,
     top_p: o.TopP = 1.0,
     seed: o.Seed = 0,
+    grammar: o.Grammar = True,
+    max_attempts: o.MaxAttempts = 3,
     fresh: Annotated[
         bool,
         o.option("--fresh", panel=o.LEDGER_PANEL, help="New ledger; the old goes to quarantine/."),
@@ -122,6 +124,7 @@ def run(
         question=question,
         force=force,
         retry_failed=retry_failed,
+        max_attempts=max_attempts,
         fsync=fsync == "always",
     )
     files = _listed(files_from)
@@ -151,6 +154,8 @@ def run(
         device=device,
         batch_size=batch_size,
         echo_delay=echo_delay,
+        grammar=grammar,
+        max_attempts=max_attempts,
         reporter=reporter,
     )
     raise typer.Exit(

@@ -25,6 +25,8 @@ def make_engine(
     device: str,
     batch_size: int,
     echo_delay: float,
+    grammar: bool,
+    max_attempts: int,
     reporter: "Reporter",
 ) -> "Engine":
     """The engine asked for. Resolves the checkpoint; loads nothing."""
@@ -41,8 +43,14 @@ def make_engine(
         device=device,
         double_quant=double_quant,
         batch_size=batch_size,
+        grammar=grammar,
     )
-    return LocalEngine(checkpoint, options, step=reporter.step, tokens=reporter.tokens)
+    made = LocalEngine(checkpoint, options, step=reporter.step, tokens=reporter.tokens)
+    if made.constrains:
+        return made
+    from medgemma_cli.retrying import Retrying
+
+    return Retrying(made, max_attempts)
 
 
 def load_template(name: str, system: str | None) -> "Template":

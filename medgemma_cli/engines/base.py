@@ -47,6 +47,10 @@ class Engine(Protocol):
     def reads_images(self) -> bool:
         """Whether prompts may carry images."""
 
+    @property
+    def constrains(self) -> bool:
+        """Whether an answer always fits its contract, quotes and all; if not, see `retrying`."""
+
     def count(self, prompt: Prompt) -> int:
         """The prompt's length in tokens, images included; loads the tokenizer at most.
 

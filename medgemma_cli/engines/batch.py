@@ -1,12 +1,14 @@
-"""One call of `generate`: prompts of one kind in, one `Generation` each out."""
+"""One batch: prompts of one kind in, one `Generation` each out."""
 
 import time
 from collections.abc import Callable
 from typing import Any
 
+from medgemma_cli.engines.decode import Decoding
 from medgemma_cli.engines.encoding import Encoder
-from medgemma_cli.engines.grammar import Compiler, Guard
+from medgemma_cli.engines.grammar import Compiler
 from medgemma_cli.engines.loading import Loaded
+from medgemma_cli.engines.writing import Answer, JsonAnswer, Plan
 from medgemma_cli.records import Generation, Image, Prompt, Usage
 
 
@@ -18,7 +20,6 @@ class Batch:
 
     Attributes:
         stop: the token ids that end an answer.
-        constrained: whether the answers are decoded inside a grammar.
     """
 
     def __init__(
@@ -28,66 +29,77 @@ class Batch:
         self._encoder = encoder
         self._prompts = prompts
         self._limits = prompts[0].limits
-        self._at_least = at_least
+        self._at_least = min(
+            max(self._limits.min_new_tokens, at_least), self._limits.max_new_tokens
+        )
         self._encoded = [encoder.encode(prompt) for prompt in prompts]
         own = loaded.model.generation_config.eos_token_id
         ids = [own] if isinstance(own, int) else list(own or [])
         self.stop: list[int] = list(dict.fromkeys(ids + encoder.stop))
-        self.constrained = prompts[0].contract.kind == "json"
 
     def run(
         self,
         compiler: Compiler | None,
         on_tokens: Callable[[int], None],
-        show: Callable[[Any], None] | None,
+        show: Callable[[list[int]], None] | None,
     ) -> list[Generation]:
         """Generate.
 
         Args:
-            compiler: needed where `constrained`.
+            compiler: decodes JSON contracts inside their grammar; without, they are free text.
             on_tokens: told of each step's new tokens.
-            show: given the ids so far, of shape (prompts, length), after each step.
+            show: given the first answer's ids so far, before each step.
 
         Raises:
+            ValueError: a contract cannot be decoded.
             torch.OutOfMemoryError, RuntimeError: whatever the model raises.
         """
         import torch
 
         started = time.perf_counter()
-        inputs = self._collate()
-        length = inputs["input_ids"].shape[1]
+        answers = [self._answer(prompt, compiler) for prompt in self._prompts]
 
-        def on_step(ids: Any, live: int) -> None:
-            on_tokens(live)
-            if show is not None and ids.shape[1] > length:
-                show(ids)
+        def on_step(count: int) -> None:
+            on_tokens(count)
+            if show is not None:
+                show(answers[0].ids)
 
-        schemas = [
-            p.contract.json_schema if p.contract.kind == "json" else None for p in self._prompts
-        ]
-        budget = self._limits.max_new_tokens
-        guard = Guard(compiler, schemas, length, budget, self.stop, on_step)
         if self._limits.temperature > 0:
             torch.manual_seed(self._limits.seed)
         with torch.inference_mode():
-            output = self._loaded.model.generate(
-                **inputs,
-                generation_config=self._generation_config(),
-                logits_processor=[*self._penalty(length), guard],
-            )
+            Decoding(
+                self._loaded.model,
+                self._collate(answers),
+                answers,
+                compiler,
+                self._limits,
+                self.stop,
+                at_least=self._at_least,
+            ).run(on_step)
         seconds = (time.perf_counter() - started) / len(self._prompts)
-        rows = output[:, length:].tolist()
-        return [self._generation(i, row, guard, seconds) for i, row in enumerate(rows)]
+        return [self._generation(i, answer, seconds) for i, answer in enumerate(answers)]
 
-    def _collate(self) -> dict[str, Any]:
+    def _answer(self, prompt: Prompt, compiler: Compiler | None) -> Answer:
+        contract = prompt.contract
+        if compiler is None or contract.kind == "text":
+            return Answer(prompt.limits, self.stop)
+        matcher = compiler.matcher(contract.json_schema, prompt.document)
+        plan = Plan(contract.json_schema, compiler)
+        return JsonAnswer(prompt.limits, self.stop, compiler, matcher, plan)
+
+    def _collate(self, answers: list[Answer]) -> dict[str, Any]:
         """Left-padded ids, mask and, with a processor, token types and pixels, on the device."""
         import torch
 
         device = self._loaded.model.device
-        longest = max(len(e.ids) for e in self._encoded)
-        pads = [longest - len(e.ids) for e in self._encoded]
-        rows = [[self._pad()] * pad + e.ids for pad, e in zip(pads, self._encoded, strict=True)]
-        ids = torch.tensor(rows)
+        begun = [e.ids + a.ids for e, a in zip(self._encoded, answers, strict=True)]
+        for answer in answers:
+            answer.fed = len(answer.ids)
+        longest = max(map(len, begun))
+        pads = [longest - len(ids) for ids in begun]
+        ids = torch.tensor(
+            [[self._pad()] * pad + row for pad, row in zip(pads, begun, strict=True)]
+        )
         mask = torch.tensor([[0] * pad + [1] * (longest - pad) for pad in pads])
         inputs: dict[str, Any] = {"input_ids": ids.to(device), "attention_mask": mask.to(device)}
         if self._loaded.processor is not None:
@@ -109,65 +121,39 @@ class Batch:
         pad = self._loaded.tokenizer.pad_token_id
         return 0 if pad is None else int(pad)
 
-    def _penalty(self, length: int) -> list[Any]:
-        """The checkpoint's own repetition penalty, on what was written alone.
-
-        Counting the prompt too, as transformers does by default, would punish quoting it.
-        """
-        from transformers import RepetitionPenaltyLogitsProcessor
-
-        penalty = self._loaded.model.generation_config.repetition_penalty or 1.0
-        if penalty == 1.0:
-            return []
-        return [RepetitionPenaltyLogitsProcessor(penalty, prompt_ignore_length=length)]
-
-    def _generation_config(self) -> Any:
-        from transformers import GenerationConfig
-
-        limits = self._limits
-        sampling: dict[str, Any] = {"do_sample": False}
-        if limits.temperature > 0:
-            sampling = {
-                "do_sample": True,
-                "temperature": limits.temperature,
-                "top_p": limits.top_p,
-                "top_k": 0,
-            }
-        # A grammar decides itself when an answer may end.
-        shortest = 0 if self.constrained else max(limits.min_new_tokens, self._at_least)
-        return GenerationConfig(
-            max_new_tokens=limits.max_new_tokens,
-            min_new_tokens=min(shortest, limits.max_new_tokens) or None,
-            eos_token_id=self.stop,
-            pad_token_id=self._pad(),
-            bos_token_id=self._loaded.tokenizer.bos_token_id,
-            use_cache=True,
-            repetition_penalty=1.0,
-            **sampling,
-        )
-
-    def _generation(self, index: int, row: list[int], guard: Guard, seconds: float) -> Generation:
-        ended = next((i for i, token in enumerate(row) if token in self.stop), None)
-        written = row[:ended] if ended is not None else row
+    def _generation(self, index: int, answer: Answer, seconds: float) -> Generation:
+        ended = next((i for i, token in enumerate(answer.ids) if token in self.stop), None)
+        written = answer.ids[:ended]
         text, thinking = self._encoder.text(written)
         error = None
-        if guard.bad[index]:
+        if answer.bad:
             error = "bad_logits"
         elif thinking:
             error = "unclosed_thought"
         elif not text.strip():
             error = "empty_output"
         prompt = self._prompts[index]
+        complete = ended is not None or answer.complete
         return Generation(
             id=prompt.id,
             text=text,
-            finish_reason="error" if error else "stop" if ended is not None else "length",
+            finish_reason="error" if error else "stop" if complete else "length",
             usage=Usage(
                 prompt_tokens=len(self._encoded[index].ids),
                 completion_tokens=len(written),
                 images=len(prompt.images),
             ),
-            degraded=("shortened",) if guard.shortened[index] else (),
+            degraded=("shortened",) if answer.shortened else (),
             error=error,
             seconds=seconds,
+            choices=answer.scores,
+            tokens=self._measured(answer, written, text),
         )
+
+    def _measured(self, answer: Answer, ids: list[int], text: str) -> tuple[tuple[int, float], ...]:
+        """The end in the text, in characters, and the log-probability of each chosen token."""
+        ends = self._encoder.ends(ids)
+        if not ends or ends[-1] != len(text):
+            return ()  # thoughts were taken out: the places are not the text's
+        pairs = zip(ends, answer.logs, strict=False)
+        return tuple((end, log) for end, log in pairs if log is not None)

@@ -12,6 +12,7 @@ from functools import lru_cache
 from itertools import cycle, islice
 from typing import Any
 
+from medgemma_cli import decoding, quoting
 from medgemma_cli.engines.base import always
 from medgemma_cli.records import Generation, ModelInfo, Prompt, Usage
 
@@ -24,9 +25,10 @@ class EchoEngine:
 
     window = 1_000_000
     reads_images = True
+    constrains = True
 
     def __init__(self, delay: float = 0.0) -> None:
-        self.identity: dict[str, Any] = {"engine": "echo", "version": 1}
+        self.identity: dict[str, Any] = {"engine": "echo", "version": 2}
         self.info = ModelInfo(id="echo", engine="echo")
         self._delay = delay
         self._counted = ("", 0)
@@ -61,8 +63,8 @@ class EchoEngine:
         if prompt.contract.kind == "text":
             text = " ".join(islice(lines, 3))
         else:
-            schema = _schema(prompt.contract.json_schema)
-            text = json.dumps(_value(schema, schema, cycle(lines)), ensure_ascii=False)
+            filler = _Filler(_schema(prompt.contract.json_schema), lines, prompt.document)
+            text = json.dumps(filler.answer(), ensure_ascii=False)
         words = len(text.split())
         usage = Usage(
             prompt_tokens=self.count(prompt), completion_tokens=words, images=len(prompt.images)
@@ -88,27 +90,45 @@ def _lines(prompt: Prompt) -> list[str]:
     return [line for line in lines if line and line[0].isalnum()] or ["nothing readable"]
 
 
-def _value(schema: dict[str, Any], root: dict[str, Any], lines: Iterator[str]) -> Any:
-    if "$ref" in schema:
-        return _value(root["$defs"][schema["$ref"].rpartition("/")[2]], root, lines)
-    if "enum" in schema or "const" in schema:
-        return schema["enum"][-1] if "enum" in schema else schema["const"]
-    kind = schema["type"]
-    if kind == "object":
-        if "quote" in schema["properties"]:
-            line = _fit(schema["properties"]["quote"], next(lines))
-            return {"statement": line, "quote": line}
-        return {name: _value(s, root, lines) for name, s in schema["properties"].items()}
-    if kind == "array":
-        wanted = max(schema.get("minItems", 0), min(2, schema.get("maxItems", 2)))
-        return [_value(schema["items"], root, lines) for _ in range(wanted)]
-    return _fit(schema, next(lines)) if kind == "string" else 0 if kind != "boolean" else False
+class _Filler:
+    """Fills a JSON Schema with a document's lines, and its quotes with what can be quoted."""
+
+    def __init__(self, root: dict[str, Any], lines: list[str], document: str) -> None:
+        self._root = root
+        self._lines = cycle(lines)
+        # Nothing is asked to be quoted of a document that has nothing.
+        self._quotes = cycle(islice(quoting.samples(document), 20)) if document else iter(())
+
+    def answer(self) -> Any:
+        """A value of the schema."""
+        return self._value(self._root)
+
+    def _value(self, schema: dict[str, Any]) -> Any:
+        schema = decoding.resolve(schema, self._root)
+        if "anyOf" in schema:
+            return self._value(schema["anyOf"][-1])
+        if "enum" in schema or "const" in schema:
+            return schema["enum"][-1] if "enum" in schema else schema["const"]
+        if schema["type"] == "object":
+            return {name: self._value(below) for name, below in schema["properties"].items()}
+        if schema["type"] == "array":
+            wanted = max(schema["minItems"], min(2, schema["maxItems"]))
+            return [self._value(schema["items"]) for _ in range(wanted)]
+        if schema["type"] == "string":
+            return self._string(schema)
+        plain = {"boolean": False, "null": None, "number": 0}
+        return plain.get(schema["type"], schema.get("minimum", 0))
+
+    def _string(self, schema: dict[str, Any]) -> str:
+        if schema.get("format") == "quote":
+            return next(self._quotes)
+        return _fit(schema, next(self._lines)) if "maxLength" in schema else "1900"
 
 
 def _fit(schema: dict[str, Any], line: str) -> str:
     """The line within the schema's bounds, cut at a word."""
     line = _SPACES.sub(" ", line)
-    longest = schema.get("maxLength", 10_000) - 1
+    longest = max(schema["maxLength"] - 1, 1)
     if len(line) > longest:
         line = line[:longest].rpartition(" ")[0] or line[:longest]
     return line.ljust(schema.get("minLength", 0), ".")

@@ -62,7 +62,7 @@ class Encoder:
         self._thought = (known.get(OPEN, -1), known.get(CLOSE, -1))
         turn_end = known.get("<end_of_turn>")
         self.stop = [i for i in (tokenizer.eos_token_id, turn_end) if i is not None]
-        self._cache: OrderedDict[str, Encoded] = OrderedDict()
+        self._cache: OrderedDict[tuple[str, int], Encoded] = OrderedDict()
 
     def encode(self, prompt: Prompt) -> Encoded:
         """The ids of a prompt; the last few are remembered.
@@ -70,10 +70,12 @@ class Encoder:
         Raises:
             DocumentError: ``control_tokens``, a part's text made one; ``no_vision``.
         """
-        if prompt.id in self._cache:
-            return self._cache[prompt.id]
+        # A prompt asked again has the same id and more messages.
+        mark = (prompt.id, len(prompt.messages))
+        if mark in self._cache:
+            return self._cache[mark]
         encoded = Encoded(self._encode(prompt), prompt.images)
-        self._cache[prompt.id] = encoded
+        self._cache[mark] = encoded
         if len(self._cache) > _KEPT:
             self._cache.popitem(last=False)
         return encoded
@@ -120,6 +122,17 @@ class Encoder:
         kept, thinking = strip_thoughts(ids, *self._thought)
         decoded: str = self.tokenizer.decode(kept, skip_special_tokens=True)
         return decoded, thinking
+
+    def ends(self, ids: list[int]) -> list[int]:
+        """Where each id's text ends in the text of them all, in characters."""
+        at, done, ends = 0, 0, []
+        for i in range(len(ids)):
+            # Decoded from where the last whole character ended: linear, and right for pieces.
+            piece = self.tokenizer.decode(ids[done : i + 1], skip_special_tokens=True)
+            ends.append(at + len(piece))
+            if not piece.endswith("\ufffd"):
+                at, done = ends[-1], i + 1
+        return ends
 
     def _split(self, text: str) -> list[int]:
         encoding = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)

@@ -37,12 +37,13 @@ _FALLBACK_TOKENS = 48
 
 @dataclass(frozen=True)
 class LocalOptions:
-    """How to load and how to batch."""
+    """How to load, how to batch, and whether to decode inside grammars."""
 
     precision: Precision = "auto"
     device: str = "auto"
     double_quant: bool = True
     batch_size: int = 16
+    grammar: bool = True
 
 
 def _quiet(text: str, done: int, total: int) -> None:
@@ -74,7 +75,6 @@ class LocalEngine:
         self._loaded: Loaded | None = None
         self._compiler: Compiler | None = None
         self._fallback: str | None = None
-        self._stopped = threading.Event()
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -87,6 +87,7 @@ class LocalEngine:
             "adapter": None,
             "precision": options.precision,
             "double_quant": options.double_quant if quantised else None,
+            "grammar": options.grammar,
         }
 
     @property
@@ -101,6 +102,11 @@ class LocalEngine:
             asked=self._options.precision,
             engine="local",
         )
+
+    @property
+    def constrains(self) -> bool:
+        """Whether contracts are decoded inside their grammar."""
+        return self._options.grammar
 
     @property
     def window(self) -> int:
@@ -183,11 +189,14 @@ class LocalEngine:
         encoder = self._encoder
         assert encoder is not None
         pieces: queue.Queue[str | Generation | BaseException] = queue.Queue()
-        start, sent = len(self._encode(prompt).ids), 0
+        stopped = threading.Event()
+        sent = 0
 
-        def show(ids: Any) -> None:
+        def show(ids: list[int]) -> None:
             nonlocal sent
-            text, _ = encoder.text(ids[0, start:].tolist())
+            if stopped.is_set():
+                raise _StoppedError
+            text, _ = encoder.text([token for token in ids if token not in encoder.stop])
             if not text.endswith("\ufffd") and len(text) > sent:
                 pieces.put(text[sent:])
                 sent = len(text)
@@ -211,12 +220,12 @@ class LocalEngine:
                 if isinstance(piece, Generation):
                     return
         finally:
-            self._stopped.set()
+            stopped.set()
 
     # -- one batch --------------------------------------------------------------------------
 
     def _answer(
-        self, batch: list[Prompt], show: Callable[[Any], None] | None = None
+        self, batch: list[Prompt], show: Callable[[list[int]], None] | None = None
     ) -> list[Generation]:
         """Every prompt's generation, after the ladder."""
         self._load()
@@ -245,7 +254,7 @@ class LocalEngine:
         self._loaded = self._load_as(precision, device)
 
     def _attempt(
-        self, batch: list[Prompt], at_least: int, show: Callable[[Any], None] | None
+        self, batch: list[Prompt], at_least: int, show: Callable[[list[int]], None] | None
     ) -> list[Generation]:
         """Generate; a batch that fails is halved until the prompt at fault stands alone."""
         import torch
@@ -277,20 +286,25 @@ class LocalEngine:
         ]
 
     def _run(
-        self, batch: list[Prompt], at_least: int, show: Callable[[Any], None] | None
+        self, batch: list[Prompt], at_least: int, show: Callable[[list[int]], None] | None
     ) -> list[Generation]:
         loaded = self._load()
         assert self._encoder is not None
         runner = Batch(loaded, self._encoder, batch, at_least)
-        if runner.constrained and self._compiler is None:
+        wanted = self._options.grammar and batch[0].contract.kind == "json"
+        if wanted and self._compiler is None:
             self._step("preparing the output grammar", 0, 0)
             width = loaded.model.get_output_embeddings().weight.shape[0]
             self._compiler = Compiler(loaded.tokenizer, width, runner.stop)
-        answers = runner.run(self._compiler, self._tokens, show)
+        answers = runner.run(self._compiler if wanted else None, self._tokens, show)
         if self._fallback is None:
             return answers
         note = self._fallback
         return [g.model_copy(update={"degraded": (note, *g.degraded)}) for g in answers]
+
+
+class _StoppedError(Exception):
+    """Nobody reads the stream any more."""
 
 
 def _kind(prompt: Prompt) -> tuple[Any, ...]:

@@ -3,7 +3,7 @@
 from typing import Any, NamedTuple
 
 from medgemma_cli import decoding
-from medgemma_cli.records import Document, Flag, Generation, Quote, Status
+from medgemma_cli.records import Contract, Document, Flag, Generation, Quote, Status
 from medgemma_cli.safety.grounding import check_quotes
 from medgemma_cli.safety.triage import triage
 
@@ -16,29 +16,37 @@ class Verdict(NamedTuple):
     quotes: tuple[Quote, ...] = ()
     flags: tuple[Flag, ...] = ()
     degraded: tuple[str, ...] = ()
+    confidence: dict[str, Any] | None = None
     error: str | None = None
 
 
-def judge(document: Document, block: str, generation: Generation) -> Verdict:
-    """Check one generation against its document and its template's `output:` block (as JSON).
+def judge(document: Document, contract: Contract, generation: Generation) -> Verdict:
+    """Check one generation against its document and its contract.
 
     `flagged` from a flag of severity `review` upwards. Covers the shape of the output, verbatim
-    quotes, truncation, partial reading and injected instructions; see `grounding` and `triage`
-    for what they do not cover.
+    quotes, choices by their probabilities, truncation, partial reading and injected instructions;
+    see `grounding` and `triage` for what they do not cover.
     """
     if generation.error:
         return Verdict("failed", flags=tuple(triage(document.text)), error=generation.error)
     try:
-        output = decoding.parse(block, generation.text, quotable=bool(document.text))
+        output = decoding.parse(contract, generation.text)
     except ValueError:
         return Verdict("failed", flags=tuple(triage(document.text)), error="invalid_output")
-    if block == '"text"' and not output.fields["answer"]:
+    if contract.kind == "text" and not output.fields["answer"]:
         return Verdict("failed", error="empty_output")
-    quotes, flags = check_quotes(output.fields, document.text) if document.text else ([], [])
-    flags = [*_completeness(document, generation), *triage(document.text), *flags]
+    output, confidence, doubts = decoding.settle(contract, generation, output)
+    quotes, flags = check_quotes(decoding.quotes(contract, output.fields), document.text)
+    flags = [*_completeness(document, generation), *triage(document.text), *flags, *doubts]
     serious = any(flag.severity != "note" for flag in flags)
-    status: Status = "flagged" if serious else "ok"
-    return Verdict(status, output.fields, tuple(quotes), tuple(flags), output.notes)
+    return Verdict(
+        "flagged" if serious else "ok",
+        output.fields,
+        tuple(quotes),
+        tuple(flags),
+        output.notes,
+        confidence,
+    )
 
 
 def _completeness(document: Document, generation: Generation) -> list[Flag]:

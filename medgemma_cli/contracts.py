@@ -1,0 +1,134 @@
+"""A template's `output:` block, or a JSON Schema file → pydantic model → `Contract`.
+
+The notation is for people (docs/templates.md); the JSON Schema is what engines decode inside.
+It has two annotations of our own: ``"format": "quote"`` for a string that must stand in the
+document, and ``"x-decide"`` for a choice that is decided by its probabilities.
+"""
+
+import json
+import re
+from functools import lru_cache, reduce
+from operator import or_
+from typing import Any, Literal
+
+from pydantic import BaseModel
+
+from medgemma_cli import kinds
+from medgemma_cli.records import Contract
+from medgemma_cli.schemas import SchemaKinds
+
+OutputBlock = str | dict[str, Any]
+
+_KINDS = ("text", "finding", *kinds.SCALARS)
+# The evidence before the claim: what is written after a quote is conditioned on it.
+_FINDING = {"quote": "quote", "statement": "statement"}
+_RULE = {"positive", "negative", "threshold", "uncertain"}
+
+
+class _Notation:
+    """Kinds as a template writes them, as Python types.
+
+    Args:
+        quotable: whether there is a text to quote; if not, every `quote` is left out.
+    """
+
+    def __init__(self, *, quotable: bool) -> None:
+        self._quotable = quotable
+
+    def of(self, value: Any, name: str, *, item: bool = False) -> Any:
+        """The type of a kind; a mapping becomes an object, a list of one kind a list."""
+        if isinstance(value, list):
+            return self._list(value, name)
+        if isinstance(value, dict):
+            fields = {key: self.of(kind, f"{name}_{key}") for key, kind in value.items()}
+            return kinds.closed(fields, name, quotable=self._quotable)
+        if not isinstance(value, str):
+            raise ValueError("a kind is a word such as text, or a choice such as low | high")
+        first, *others = options = [option.strip() for option in value.split("|")]
+        if "" in options or len(set(options)) < len(options):
+            raise ValueError("a choice has an empty or repeated option")
+        if any(_is_kind(option) for option in others):
+            raise ValueError("a kind comes before the words that may stand in its place")
+        if others and not _is_kind(first):
+            return Literal[tuple(options)]
+        kind = self._scalar(first, name, item)
+        return reduce(or_, [kind, Literal[tuple(others)]]) if others else kind
+
+    def _scalar(self, value: str, name: str, item: bool) -> Any:
+        if value == "finding":
+            return self.of(_FINDING, name)
+        if value == "text" and item:
+            return kinds.text(kinds.ITEM_CHARACTERS, 4, kinds.TEXT_PATTERN)
+        if value == "text":
+            return kinds.text(kinds.TEXT_CHARACTERS, 8, kinds.TEXT_PATTERN)
+        if match := re.fullmatch(r"text\(([1-9]\d{0,3})\)", value):
+            return kinds.text(int(match[1]))
+        if value not in kinds.SCALARS:
+            raise ValueError(f"there is no kind called {value!r}; there are {', '.join(_KINDS)}")
+        return kinds.SCALARS[value]
+
+    def _list(self, value: list[Any], name: str) -> Any:
+        least, most = int(value[:1] == ["finding"]), kinds.LIST_ITEMS
+        if len(value) == 2 and (match := re.fullmatch(r"(\d{1,3})\.\.(\d{1,3})", str(value[1]))):
+            least, most = int(match[1]), int(match[2])
+        elif len(value) != 1:
+            raise ValueError("a list names one kind, as in [text], and bounds, as in [text, 0..8]")
+        return kinds.listed(self.of(value[0], name, item=True), least, most)
+
+
+def _is_kind(option: str) -> bool:
+    return re.sub(r"\(\d+\)$", "", option) in _KINDS
+
+
+@lru_cache(maxsize=64)
+def model(block: str, quotable: bool) -> type[BaseModel]:
+    """The pydantic model of an `output:` block given as JSON.
+
+    Raises:
+        ValueError: the block is malformed.
+    """
+    value = json.loads(block)
+    if "$schema" in value:
+        made = SchemaKinds(value, quotable=quotable).of(value, "Output")
+    else:
+        made = _Notation(quotable=quotable).of(value, "Output")
+    if not (isinstance(made, type) and issubclass(made, BaseModel)):
+        raise ValueError("the schema's root is an object")
+    return made
+
+
+def contract(
+    block: OutputBlock, *, quotable: bool = True, decide: dict[str, Any] | None = None
+) -> Contract:
+    """The contract of an `output:` block: ``text``, a mapping of names to kinds, a JSON Schema.
+
+    Args:
+        quotable: whether the document has text to quote; without, findings are statements alone.
+        decide: how choices are decided by their probabilities, by field.
+
+    Raises:
+        ValueError: the block is malformed; the message says how and quotes only the template.
+    """
+    if block == "text":
+        return Contract(kind="text", quotable=quotable)
+    if not isinstance(block, dict) or not block:
+        raise ValueError("output is `text`, or a mapping of field names to kinds")
+    text = json.dumps(block)
+    schema = model(text, quotable).model_json_schema()
+    for name, rule in (decide or {}).items():
+        node = schema["properties"].get(name, {})
+        _check_rule(name, rule, node.get("enum", []))
+        node["x-decide"] = rule
+    schema_text = json.dumps(schema, ensure_ascii=False)
+    return Contract(kind="json", json_schema=schema_text, block=text, quotable=quotable)
+
+
+def _check_rule(name: str, rule: Any, options: list[str]) -> None:
+    if not isinstance(rule, dict) or not {"positive", "negative"} <= set(rule) <= _RULE:
+        raise ValueError(f"decide names {', '.join(sorted(_RULE))}; the first two must be there")
+    if bad := [key for key in ("positive", "negative") if rule[key] not in options]:
+        raise ValueError(f"decide: {bad[0]} is no option of {name!r} (write it in quotes)")
+    threshold = rule.get("threshold", 0.5)
+    low, high = rule.get("uncertain", [threshold, threshold])
+    if not 0 <= low <= threshold <= high <= 1:
+        raise ValueError("decide: 0 ≤ uncertain's low ≤ threshold ≤ uncertain's high ≤ 1")

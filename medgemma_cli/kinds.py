@@ -1,0 +1,94 @@
+"""The kinds of values an output may have, as Python types for pydantic.
+
+Their patterns and bounds are those of the decoding grammar: what it lets through, validates.
+"""
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, WithJsonSchema, create_model
+
+# A text begins with a letter or digit and has no control characters: a base model left free
+# starts with punctuation and stays there.
+_REST = r"[^\u0000-\u001f\u007f]*$"
+TEXT_PATTERN = rf"^[\p{{L}}\p{{N}}]{_REST}"
+# A short one may be a value: <5, -3, ±2.
+VALUE_PATTERN = rf"^[<>≤≥±~+\-]?[\p{{L}}\p{{N}}]{_REST}"
+# ISO 8601, to the year, month or day; only days that exist (1900 to 2099).
+DATE_PATTERN = (
+    r"^((19|20)[0-9]{2}(-(0[1-9]|1[0-2]))?"
+    r"|(19|20)[0-9]{2}-((0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])|(0[13-9]|1[0-2])-(29|30)"
+    r"|(0[13578]|1[02])-31)"
+    r"|((19|20)(0[48]|[2468][048]|[13579][26])|2000)-02-29)$"
+)
+DIGITS = 9
+TEXT_CHARACTERS = 500
+ITEM_CHARACTERS = 200
+LIST_ITEMS = 5
+_STATEMENT_CHARACTERS = 160
+_QUOTE_CHARACTERS = 2500  # more than any quote of `quoting` has
+_MOST_ITEMS = 100
+_LIMIT = 10**DIGITS
+
+
+def text(longest: int, shortest: int = 1, pattern: str = VALUE_PATTERN) -> Any:
+    """A line of text, its bounds in characters."""
+    if not 1 <= shortest <= longest:
+        raise ValueError("a text's least length is from 1 to its greatest")
+    constraints = StringConstraints(min_length=shortest, max_length=longest, pattern=pattern)
+    return Annotated[str, constraints]
+
+
+def whole(least: int = 1 - _LIMIT, most: int = _LIMIT - 1) -> Any:
+    """A whole number within bounds."""
+    return Annotated[int, Field(ge=least, le=most)]
+
+
+def listed(item: Any, least: int, most: int) -> Any:
+    """A list of that many items.
+
+    Raises:
+        ValueError: the bounds make no sense, or are too wide to decode.
+    """
+    if not 0 <= least <= most <= _MOST_ITEMS or most == 0:
+        raise ValueError(
+            f"a list has a least and a most of items, the most from 1 to {_MOST_ITEMS}"
+        )
+    return Annotated[list[item], Field(min_length=least, max_length=most)]
+
+
+QUOTE: Any = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=_QUOTE_CHARACTERS),
+    WithJsonSchema({"type": "string", "format": "quote"}),
+]
+SCALARS: dict[str, Any] = {
+    "integer": whole(),
+    "number": Annotated[float, Field(gt=-_LIMIT, lt=_LIMIT)],
+    "boolean": bool,
+    "date": Annotated[str, StringConstraints(pattern=DATE_PATTERN)],
+    "quote": QUOTE,
+    "statement": text(_STATEMENT_CHARACTERS, 8, TEXT_PATTERN),
+}
+
+
+class _Object(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False
+    )
+
+
+def closed(fields: dict[Any, Any], name: str, *, quotable: bool) -> type[BaseModel]:
+    """An object of these fields, all of them there and no others; quotes only if `quotable`.
+
+    Raises:
+        ValueError: a name is not a plain identifier, or nothing is left.
+    """
+    for key in fields:
+        if not isinstance(key, str) or not key.isidentifier() or key.startswith("_"):
+            raise ValueError(f"not a field name: {key!r}")
+    kept: dict[str, Any] = {
+        key: (kind, ...) for key, kind in fields.items() if quotable or kind is not QUOTE
+    }
+    if not kept:
+        raise ValueError("an object has fields, and not quotes alone")
+    return create_model(name, __base__=_Object, **kept)

@@ -1,0 +1,133 @@
+"""For engines without grammars: generate, judge, and ask again with the error named.
+
+An engine that decodes inside grammars cannot write what this refuses; for it, nothing happens
+here but one check. What was asked again is in the generation's `attempts` and `degraded`.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+
+from medgemma_cli import decoding, quoting
+from medgemma_cli.engines.base import Engine, always
+from medgemma_cli.records import Generation, Message, ModelInfo, Part, Prompt, Usage
+
+_SHAPE = "it is not JSON of the schema below, and nothing else"
+_QUOTES = "these fields quote words that do not stand in the document: "
+
+
+def fault(prompt: Prompt, generation: Generation) -> str | None:
+    """What is wrong with an answer, for the model to read; None where nothing is."""
+    contract = prompt.contract
+    if contract.kind == "text" or generation.error:
+        return None
+    try:
+        output = decoding.parse(contract, generation.text)
+    except ValueError:
+        return f"{_SHAPE}: {contract.json_schema}"
+    text = prompt.document
+    wrong = [
+        where
+        for where, quote in decoding.quotes(contract, output.fields)
+        if quoting.locate(quote, text) is None
+    ]
+    return _QUOTES + ", ".join(wrong) if wrong else None
+
+
+class Retrying:
+    """An engine whose refused answers are asked for again, `attempts` times in all.
+
+    The last answer is handed on as it is: the checks after it say what is wrong with it.
+    """
+
+    def __init__(self, engine: Engine, attempts: int) -> None:
+        self._engine = engine
+        self._attempts = attempts
+        self.identity = {**engine.identity, "attempts": attempts}
+        self.count = engine.count
+        self.constrains = engine.constrains
+
+    @property
+    def info(self) -> ModelInfo:
+        """The engine's."""
+        return self._engine.info
+
+    @property
+    def window(self) -> int:
+        """The engine's."""
+        return self._engine.window
+
+    @property
+    def reads_images(self) -> bool:
+        """Whether the engine's model reads images."""
+        return self._engine.reads_images
+
+    def generate(
+        self, prompts: Iterable[Prompt], keep_going: Callable[[], bool] = always
+    ) -> Iterator[Generation]:
+        """As the engine does; an answer asked for again comes when it is accepted or given up."""
+        asked: dict[str, Prompt] = {}
+        earlier: dict[str, Generation] = {}
+        again: deque[Prompt] = deque()
+
+        def first() -> Iterator[Prompt]:
+            for prompt in prompts:
+                # Refused answers go in between, so that few of them are held.
+                while again:
+                    yield again.popleft()
+                asked[prompt.id] = prompt
+                yield prompt
+
+        stream: Iterable[Prompt] = first()
+        while True:
+            for generation in self._engine.generate(stream, keep_going):
+                prompt = asked[generation.id]
+                made = _joined(earlier.pop(prompt.id, None), generation)
+                reason = fault(prompt, made)
+                if reason is None or made.attempts >= self._attempts:
+                    del asked[prompt.id]
+                    yield made
+                else:
+                    earlier[prompt.id] = made
+                    again.append(_follow_up(prompt, made, reason))
+            if not again:
+                return
+            stream = list(again)
+            again.clear()
+
+    def stream(self, prompt: Prompt) -> Iterator[str | Generation]:
+        """The answer that is kept, in one piece where it is checked first; else as it comes."""
+        if prompt.contract.kind == "text" or self.constrains:
+            yield from self._engine.stream(prompt)
+            return
+        for generation in self.generate([prompt]):
+            yield generation.text
+            yield generation
+
+
+def _joined(before: Generation | None, now: Generation) -> Generation:
+    """The newer answer, with what both of them cost."""
+    if before is None:
+        return now
+    usage = Usage(
+        prompt_tokens=before.usage.prompt_tokens + now.usage.prompt_tokens,
+        completion_tokens=before.usage.completion_tokens + now.usage.completion_tokens,
+        images=now.usage.images,
+    )
+    attempts = before.attempts + 1
+    kept = [note for note in now.degraded if not note.startswith("attempts:")]
+    return now.model_copy(
+        update={
+            "usage": usage,
+            "attempts": attempts,
+            "seconds": before.seconds + now.seconds,
+            "degraded": (*kept, f"attempts:{attempts}"),
+        }
+    )
+
+
+def _follow_up(prompt: Prompt, generation: Generation, reason: str) -> Prompt:
+    """The same question, with the refused answer and why; a document's words stay data."""
+    answer = Message(role="assistant", parts=(Part(kind="document", text=generation.text),))
+    text = f"Your answer was refused: {reason}. Answer the same question again."
+    ask = Message(role="user", parts=(Part(kind="text", text=text),))
+    return prompt.model_copy(update={"messages": (*prompt.messages, answer, ask)})
