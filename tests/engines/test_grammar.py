@@ -2,16 +2,18 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tiny import MakeEngine, prompt
 
-from medgemma_cli import decoding, templates
-from medgemma_cli.engines.grammar import Compiler, repeats
+from medgemma_cli import contracts, decoding, templates
+from medgemma_cli.engines.grammar import Compiler
 from medgemma_cli.engines.loading import load_tokenizer
+from medgemma_cli.records import Contract
 
-SUMMARIZE = templates.load("summarize")
-SCREEN = templates.load("screen")
+SUMMARIZE = templates.load("summarize").contract
+NOTE = "BP 12{} / 80 today, seen by the practice nurse. No fever, no chest pain. Return in 2/52."
 
 
 @pytest.fixture(scope="module")
@@ -21,37 +23,37 @@ def compiler(checkpoint: Path) -> Compiler:
     return Compiler(tokenizer, len(tokenizer), [tokenizer.eos_token_id])
 
 
+def parsed(contract: Contract, text: str) -> dict[str, Any]:
+    """The answer's fields; raises if it does not fit."""
+    return decoding.parse(contract, text).fields
+
+
 def test_random_weights_write_valid_answers(make_engine: MakeEngine) -> None:
-    """Even a model that knows nothing answers in the contract's shape."""
-    schema = SUMMARIZE.contract.json_schema
+    """Even a model that knows nothing answers in the contract's shape, quotes and all."""
     prompts = [
-        prompt(str(i), f"Note {i}. BP 12{i}/80", schema=schema, tokens=400) for i in range(4)
+        prompt(str(i), NOTE.format(i), schema=SUMMARIZE.json_schema, tokens=600) for i in range(4)
     ]
     answers = list(make_engine().generate(prompts))
     assert [a.error for a in answers] == [None] * 4
     for answer in answers:
-        assert decoding.parse(SUMMARIZE.output, answer.text).fields["risk_level"]
+        for finding in parsed(SUMMARIZE, answer.text)["key_findings"]:
+            assert finding["quote"] in NOTE.format(answer.id)
 
 
-def test_a_tight_budget_closes_the_answer(make_engine: MakeEngine, compiler: Compiler) -> None:
+@pytest.mark.parametrize("budget", [140, 170, 230, 300])
+def test_a_tight_budget_closes_the_answer(make_engine: MakeEngine, budget: int) -> None:
     """The tokens to close with are kept back; the record says `shortened`."""
-    schema = SUMMARIZE.contract.json_schema
-    reserve = compiler.matcher(schema)[1]
-    tight = prompt("tight", "BP 120/80", schema=schema, tokens=reserve + 20)
+    tight = prompt("tight", NOTE.format(1), schema=SUMMARIZE.json_schema, tokens=budget)
     (answer,) = make_engine().generate([tight])
     assert answer.finish_reason == "stop"
+    assert answer.usage.completion_tokens <= budget
     assert "shortened" in answer.degraded
-    assert decoding.parse(SUMMARIZE.output, answer.text)
-
-
-def test_the_reserve_is_small(compiler: Compiler) -> None:
-    """Closing `screen` takes a few dozen tokens, not hundreds."""
-    assert compiler.matcher(SCREEN.contract.json_schema)[1] < 80
+    assert parsed(SUMMARIZE, answer.text)
 
 
 def test_a_number_field_ends(make_engine: MakeEngine) -> None:
     """A number has no closing mark of its own; it must not run on to the limit."""
-    contract = decoding.contract({"count": "integer", "why": "text"})
+    contract = contracts.contract({"count": "integer", "why": "text"})
     (answer,) = make_engine().generate(
         [prompt("n", "BP 120/80", schema=contract.json_schema, tokens=90)]
     )
@@ -59,24 +61,6 @@ def test_a_number_field_ends(make_engine: MakeEngine) -> None:
 
 
 def test_a_schema_that_cannot_be_compiled_is_said(compiler: Compiler) -> None:
-    """llguidance's refusal becomes a ValueError, not a silent free text."""
+    """A refusal becomes a ValueError, not a silent free text."""
     with pytest.raises(ValueError, match="compiled"):
-        compiler.matcher('{"type": "string", "pattern": "(?=x)"}')
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ('{"a":["x","x"', True),
-        ('{"a":["x","y"', False),
-        ('{"a":["x","x"],"b":["z"', False),
-        ('{"a":[{"s":"1"},{"s":"1"}', True),
-        ('{"a":[{"s":"1"},{"s":"1"', False),
-        ('{"a":"x"', False),
-        ('{"a":[', False),
-        ("", False),
-    ],
-)
-def test_repeats(text: str, expected: bool) -> None:
-    """Only a finished item that stands before in the list being written counts."""
-    assert repeats(text) is expected
+        compiler.matcher('{"type": "string", "pattern": "(?=x)"}', "")
