@@ -28,6 +28,8 @@ class Span(Protocol):
 def normalised(log_probabilities: list[float]) -> list[float]:
     """Probabilities over these options alone, which sum to 1."""
     top = max(log_probabilities)
+    if math.isinf(top):  # none is possible at all: nothing tells them apart
+        return [1 / len(log_probabilities)] * len(log_probabilities)
     weights = [math.exp(value - top) for value in log_probabilities]
     return [weight / sum(weights) for weight in weights]
 

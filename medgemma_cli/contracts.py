@@ -45,8 +45,7 @@ class _Notation:
         if not isinstance(value, str):
             raise ValueError("a kind is a word such as text, or a choice such as low | high")
         first, *others = options = [option.strip() for option in value.split("|")]
-        if "" in options or len(set(options)) < len(options):
-            raise ValueError("a choice has an empty or repeated option")
+        kinds.check_options(options)
         if any(_is_kind(option) for option in others):
             raise ValueError("a kind comes before the words that may stand in its place")
         if others and not _is_kind(first):
@@ -110,25 +109,36 @@ def contract(
         ValueError: the block is malformed; the message says how and quotes only the template.
     """
     if block == "text":
+        if decide:
+            raise ValueError("decide: a free text has no choices")
         return Contract(kind="text", quotable=quotable)
     if not isinstance(block, dict) or not block:
         raise ValueError("output is `text`, or a mapping of field names to kinds")
     text = json.dumps(block)
     schema = model(text, quotable).model_json_schema()
+    if not isinstance(decide or {}, dict):
+        raise ValueError("decide is a mapping of fields to rules")
     for name, rule in (decide or {}).items():
         node = schema["properties"].get(name, {})
-        _check_rule(name, rule, node.get("enum", []))
-        node["x-decide"] = rule
+        node["x-decide"] = _rule(name, rule, node.get("enum", []))
     schema_text = json.dumps(schema, ensure_ascii=False)
     return Contract(kind="json", json_schema=schema_text, block=text, quotable=quotable)
 
 
-def _check_rule(name: str, rule: Any, options: list[str]) -> None:
+def _rule(name: str, rule: Any, options: list[str]) -> dict[str, Any]:
+    """A rule with its numbers read; they may be texts, as a template's front matter has them."""
     if not isinstance(rule, dict) or not {"positive", "negative"} <= set(rule) <= _RULE:
         raise ValueError(f"decide names {', '.join(sorted(_RULE))}; the first two must be there")
     if bad := [key for key in ("positive", "negative") if rule[key] not in options]:
-        raise ValueError(f"decide: {bad[0]} is no option of {name!r} (write it in quotes)")
-    threshold = rule.get("threshold", 0.5)
-    low, high = rule.get("uncertain", [threshold, threshold])
+        raise ValueError(f"decide: {bad[0]} is no option of {name!r}")
+    if rule["positive"] == rule["negative"]:
+        raise ValueError("decide: positive and negative are the same option")
+    try:
+        threshold = float(rule.get("threshold", 0.5))
+        low, high = map(float, rule.get("uncertain", [threshold, threshold]))
+    except (TypeError, ValueError):
+        raise ValueError("decide: threshold is a number, uncertain a list of two") from None
     if not 0 <= low <= threshold <= high <= 1:
         raise ValueError("decide: 0 ≤ uncertain's low ≤ threshold ≤ uncertain's high ≤ 1")
+    read = {"threshold": threshold, "uncertain": [low, high]}
+    return {"positive": rule["positive"], "negative": rule["negative"], **read}

@@ -1,6 +1,9 @@
 """What an engine wrote → validated output, how sure the model was of it, and what was decided."""
 
 import json
+import math
+import re
+from collections import Counter
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -12,10 +15,14 @@ from medgemma_cli.records import Contract, Flag, Generation
 
 
 class Output(NamedTuple):
-    """A checked answer, and what was done to it (`repeats_dropped:…`, `at_bound:…`)."""
+    """A checked answer, and what was done to it (`repeats_dropped:…`, `at_bound:…`).
+
+    `dropped` has the paths, in what was written, of the items that were taken out.
+    """
 
     fields: dict[str, Any]
     notes: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
 
 
 class Leaf(NamedTuple):
@@ -40,9 +47,17 @@ def parse(contract: Contract, text: str) -> Output:
     except (ValidationError, ValueError):
         # `from None`: pydantic's message quotes its input.
         raise ValueError("the answer does not fit the contract") from None
-    fields = made.model_dump()
-    at_bound = [f"at_bound:{path}" for path in _full(schema(contract.json_schema), text)]
-    return Output(fields, (*_drop_repeats(fields), *at_bound))
+    fields = made.model_dump(by_alias=True)
+    dropped = tuple(_drop_repeats(fields))
+    lists = Counter(path.rpartition("[")[0] for path in dropped)
+    notes = [f"repeats_dropped:{path}:{count}" for path, count in lists.items()]
+    root = schema(contract.json_schema)
+    notes += [
+        f"at_bound:{path}"
+        for path, node, value in _values(root, root, fields, "")
+        if isinstance(value, str) and len(value) >= node.get("maxLength", math.inf)
+    ]
+    return Output(fields, tuple(notes), dropped)
 
 
 @lru_cache(maxsize=64)
@@ -65,41 +80,58 @@ def _drop_repeats(value: Any, where: str = "") -> Iterator[str]:
         for key, item in value.items():
             yield from _drop_repeats(item, f"{where}.{key}" if where else key)
     elif isinstance(value, list):
+        for i, item in enumerate(value):
+            yield from _drop_repeats(item, f"{where}[{i}]")
         marks = [item["quote"] if _has_quote(item) else item for item in value]
-        kept = [item for i, item in enumerate(value) if marks[i] not in marks[:i]]
-        if len(kept) < len(value):
-            yield f"repeats_dropped:{where}:{len(value) - len(kept)}"
-        value[:] = kept
+        again = [i for i, mark in enumerate(marks) if mark in marks[:i]]
+        yield from (f"{where}[{i}]" for i in again)
+        value[:] = [item for i, item in enumerate(value) if i not in again]
 
 
 def _has_quote(item: Any) -> bool:
-    return isinstance(item, dict) and "quote" in item
+    return isinstance(item, dict) and isinstance(item.get("quote"), str)
 
 
 def quotes(contract: Contract, fields: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """Every quote of an output, with the path of what it belongs to (``key_findings[0]``)."""
     if contract.kind == "json":
         root = schema(contract.json_schema)
-        yield from _quotes(root, root, fields, "")
+        for path, node, value in _values(root, root, fields, ""):
+            if node.get("format") == "quote":
+                yield path.rpartition(".")[0] or path, value
 
 
-def _quotes(
+def _values(
     node: dict[str, Any], root: dict[str, Any], value: Any, where: str
-) -> Iterator[tuple[str, str]]:
-    node = _meant(node, root, "properties" if isinstance(value, dict) else "items")
+) -> Iterator[tuple[str, dict[str, Any], Any]]:
+    """Every value that is no object or list, with its path and its node."""
+    node = _meant(node, root, value)
     if isinstance(value, dict):
         for name, item in value.items():
-            below = resolve(node["properties"][name], root)
-            if below.get("format") == "quote":
-                yield where or name, item
-            else:
-                yield from _quotes(below, root, item, f"{where}.{name}" if where else name)
+            below = f"{where}.{name}" if where else name
+            yield from _values(node["properties"][name], root, item, below)
     elif isinstance(value, list):
         for i, item in enumerate(value):
-            if node["items"].get("format") == "quote":
-                yield f"{where}[{i}]", item
-            else:
-                yield from _quotes(node["items"], root, item, f"{where}[{i}]")
+            yield from _values(node["items"], root, item, f"{where}[{i}]")
+    else:
+        yield where, node, value
+
+
+def _meant(node: dict[str, Any], root: dict[str, Any], value: Any) -> dict[str, Any]:
+    """The node, or of its alternatives the one that a valid value is of."""
+    node = resolve(node, root)
+    options = [resolve(option, root) for option in node.get("anyOf", [])]
+    return next((option for option in options if _is_of(option, value)), node)
+
+
+def _is_of(node: dict[str, Any], value: Any) -> bool:
+    if "enum" in node or "const" in node:
+        return value in node.get("enum", [node.get("const")])
+    if isinstance(value, dict):
+        return set(node.get("properties", ())) == set(value)
+    names = {str: "string", list: "array", bool: "boolean", int: "integer", float: "number"}
+    kind = names.get(type(value), "null")
+    return node.get("type") in (kind, "number" if kind == "integer" else kind)
 
 
 def leaves(text: str) -> Iterator[Leaf]:
@@ -143,32 +175,6 @@ class _Scanner:
         return at
 
 
-def node_at(root: dict[str, Any], path: str) -> dict[str, Any]:
-    """The schema's node of a value, by its path as in ``results[0].flag``."""
-    node = root
-    for step in path.replace("[", ".[").split("."):
-        if step.startswith("["):
-            node = _meant(node, root, "items").get("items", {})
-        else:
-            node = _meant(node, root, "properties").get("properties", {}).get(step, {})
-    return resolve(node, root)
-
-
-def _meant(node: dict[str, Any], root: dict[str, Any], keyword: str) -> dict[str, Any]:
-    """Of a node's alternatives the one that has the keyword; the node itself without any."""
-    node = resolve(node, root)
-    options = [resolve(option, root) for option in node.get("anyOf", [node])]
-    return next((option for option in options if keyword in option), node)
-
-
-def _full(root: dict[str, Any], text: str) -> Iterator[str]:
-    for leaf in leaves(text):
-        node = node_at(root, leaf.path)
-        nodes = [n for n in node.get("anyOf", [node]) if "maxLength" in n]
-        if nodes and isinstance(leaf.value, str) and len(leaf.value) >= nodes[0]["maxLength"]:
-            yield leaf.path
-
-
 def settle(
     contract: Contract, generation: Generation, output: Output
 ) -> tuple[Output, dict[str, Any] | None, list[Flag]]:
@@ -184,19 +190,34 @@ def settle(
         whole = Leaf("answer", 0, len(generation.text), "")
         return output, choices.confidence({"answer": choices.of_text(generation, whole)}), []
     root = schema(contract.json_schema)
+    written = json.loads(generation.text)
+    nodes = {path: node for path, node, _ in _values(root, root, written, "")}
     scored = {score.at: score.options for score in generation.choices}
     fields: dict[str, dict[str, Any]] = {}
     flags: list[Flag] = []
     settled = dict(output.fields)
     for leaf in leaves(generation.text):
-        node = node_at(root, leaf.path)
+        path, node = _now(leaf.path, output.dropped), nodes[leaf.path]
+        if path is None:
+            continue
         if leaf.start in scored:
             options = scored[leaf.start]
-            fields[leaf.path] = choices.of_choice(options, leaf.value)
+            fields[path] = choices.of_choice(options, leaf.value)
             if rule := node.get("x-decide"):
-                value, flag = choices.decide(leaf.path, options, rule)
-                settled[leaf.path] = value
+                settled[path], flag = choices.decide(path, options, rule)
                 flags += [flag] if flag else []
         elif "maxLength" in node and (measured := choices.of_text(generation, leaf)):
-            fields[leaf.path] = measured
-    return Output(settled, output.notes), choices.confidence(fields), flags
+            fields[path] = measured
+    return output._replace(fields=settled), choices.confidence(fields), flags
+
+
+def _now(path: str, dropped: tuple[str, ...]) -> str | None:
+    """A path of what was written, in the output; None if its item was taken out."""
+    for place in reversed(dropped):
+        before, _, index = place.removesuffix("]").rpartition("[")
+        match = re.match(rf"{re.escape(before)}\[(\d+)\]", path)
+        if match and int(match[1]) == int(index):
+            return None
+        if match and int(match[1]) > int(index):
+            path = f"{before}[{int(match[1]) - 1}]{path[match.end() :]}"
+    return path

@@ -3,7 +3,7 @@
 Their patterns and bounds are those of the decoding grammar: what it lets through, validates.
 """
 
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, WithJsonSchema, create_model
 
@@ -24,23 +24,43 @@ DIGITS = 9
 TEXT_CHARACTERS = 500
 ITEM_CHARACTERS = 200
 LIST_ITEMS = 5
+LONGEST = 10_000
 _STATEMENT_CHARACTERS = 160
-_QUOTE_CHARACTERS = 2500  # more than any quote of `quoting` has
+_QUOTE_CHARACTERS = 20_000  # more than any quote of `quoting` has
 _MOST_ITEMS = 100
 _LIMIT = 10**DIGITS
 
 
 def text(longest: int, shortest: int = 1, pattern: str = VALUE_PATTERN) -> Any:
     """A line of text, its bounds in characters."""
-    if not 1 <= shortest <= longest:
-        raise ValueError("a text's least length is from 1 to its greatest")
+    if not 1 <= shortest <= longest <= LONGEST:
+        raise ValueError("a text's least length is from 1 to its greatest, up to 10,000")
     constraints = StringConstraints(min_length=shortest, max_length=longest, pattern=pattern)
     return Annotated[str, constraints]
 
 
-def whole(least: int = 1 - _LIMIT, most: int = _LIMIT - 1) -> Any:
-    """A whole number within bounds."""
-    return Annotated[int, Field(ge=least, le=most)]
+def whole(least: int | None = None, most: int | None = None) -> Any:
+    """A whole number within bounds.
+
+    Raises:
+        ValueError: no number is within them, or they are wider than can be decoded.
+    """
+    low, high = 1 - _LIMIT if least is None else least, _LIMIT - 1 if most is None else most
+    if not -_LIMIT < low <= high < _LIMIT:
+        raise ValueError(f"an integer's minimum is under its maximum, both below 10^{DIGITS}")
+    return Annotated[int, Field(ge=low, le=high)]
+
+
+def check_options(options: list[str]) -> None:
+    """Refuse options that could not be told apart, or not be read.
+
+    Raises:
+        ValueError: one is empty, stands twice or has a control character.
+    """
+    if "" in options or len(set(options)) < len(options):
+        raise ValueError("a choice (enum) has an empty or repeated option")
+    if not all(option.isprintable() for option in options):
+        raise ValueError("a choice (enum) has an option with a control character")
 
 
 def listed(item: Any, least: int, most: int) -> Any:
@@ -77,6 +97,15 @@ class _Object(BaseModel):
     )
 
 
+def _quotes(kind: Any) -> bool:
+    """Whether a kind is a quote, a list of them, or a quote with a word in its place."""
+    if kind == QUOTE:
+        return True
+    inside = get_args(kind)
+    # An Annotated's first argument is its type, the rest are its bounds.
+    return any(map(_quotes, inside[:1] if get_origin(kind) is Annotated else inside))
+
+
 def closed(fields: dict[Any, Any], name: str, *, quotable: bool) -> type[BaseModel]:
     """An object of these fields, all of them there and no others; quotes only if `quotable`.
 
@@ -86,9 +115,11 @@ def closed(fields: dict[Any, Any], name: str, *, quotable: bool) -> type[BaseMod
     for key in fields:
         if not isinstance(key, str) or not key.isidentifier() or key.startswith("_"):
             raise ValueError(f"not a field name: {key!r}")
-    kept: dict[str, Any] = {
-        key: (kind, ...) for key, kind in fields.items() if quotable or kind is not QUOTE
-    }
+    kept = {key: kind for key, kind in fields.items() if quotable or not _quotes(kind)}
     if not kept:
         raise ValueError("an object has fields, and not quotes alone")
-    return create_model(name, __base__=_Object, **kept)
+    # By alias: pydantic keeps some names, such as copy and json, for itself.
+    made: dict[str, Any] = {
+        f"field_{i}": (kind, Field(alias=key)) for i, (key, kind) in enumerate(kept.items())
+    }
+    return create_model(name, __base__=_Object, **made)

@@ -1,11 +1,12 @@
-"""What of a text may be quoted, and where a quote stands in it. Pure.
+"""What of a text may be quoted, and where a quote stands in it. Pure; linear in the text.
 
 A quote is 3 to 40 whole words standing one after the other in one sentence or line, white space
 folded. A word is what stands between white space, with or without the punctuation around it:
-"160/95", "2.5" and "BP-lowering" are never cut. Scripts that put no spaces between words are cut
-at their punctuation into clauses, long clauses every 40 characters. A line or sentence of under
-three words counts with the next one; a whole text of under three words is its own quote. A run
-of over 60 characters without a space (base64, a URL) cannot be quoted.
+"160/95", "<2.5" and "BP-lowering" are never cut. Signs that stand alone (a table's bars) are no
+words and may stand between them, up to three together. Scripts that put no spaces between words
+are cut at their punctuation into clauses, long clauses every 40 characters. A line or sentence of
+under three words counts with the next one; a whole text of under three words is its own quote.
+A run of over 60 characters without a space (base64, a URL) cannot be quoted.
 
 Sentences are told by their punctuation and the capital after it: a bound on what a quote may
 span, not a claim about grammar.
@@ -13,49 +14,57 @@ span, not a claim about grammar.
 
 import re
 import unicodedata
+from bisect import bisect_right
 from collections.abc import Iterator
+from functools import lru_cache
+from typing import NamedTuple
 
 MIN_WORDS = 3
 MAX_WORDS = 40
 BARRIER = "\n"
 """Stands between pieces of `chunks` that no quote may run across."""
 
+_SIGNS = (
+    "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~"
+    "‐‑‒–—―‘’“”„†‡•‣…‰′″‹›※¡§«¶·»¿×÷±←↑→↓≈≠≤≥■□▪▫○●◦✓✗"
+    "、。〈〉《》「」『』【】〔〕！（），：；？［］｛｝～"
+)
 UNSPACED = (
     "\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
     "\uf900-\ufaff\U00020000-\U0003ffff"
 )
 """Scripts without spaces between words, as the inside of a character class."""
+_STANDING_ALONE = 3
 
-# A word has a letter or digit; punctuation may stand alone between words, or after the last.
-_RUN = r"[^ \n]*[^\W_][^ \n]*"
-_ALONE = r"( [^\w \n]+){0,3}"
+# Escaped as both Rust and Lark take it.
+_SIGN_CLASS = "".join(f"\\{sign}" if sign in "\\[]^-&~/" else sign for sign in _SIGNS)
+_WORD = rf"[^ \n]*[^ \n{_SIGN_CLASS}][^ \n]*"
+_ALONE = rf"( [{_SIGN_CLASS}]+){{0,{_STANDING_ALONE}}}"
 BOUNDS = (
-    rf"{_RUN}({_ALONE} {_RUN}){{{MIN_WORDS - 1},{MAX_WORDS - 1}}}{_ALONE}",
-    rf"[^ \n]{{0,196}}[{UNSPACED}][^ \n]{{0,196}}",
+    f"{_WORD}({_ALONE} {_WORD}){{{MIN_WORDS - 1},{MAX_WORDS - 1}}}{_ALONE}",
+    rf"[^ \n]*[{UNSPACED}][^ \n]*",
 )
-"""A quote matches one of these regular expressions (Python's and Rust's syntax)."""
+"""A quote matches one of these (Rust's syntax; Python's `re` would take exponential time)."""
 
 _LONGEST_WORD = 60
 _LONGEST_OWN = 120
 _CLAUSE = 40
 _SHORTEST_CLAUSE = 4
+_LONGEST_RUN = 200
 
+_TOKEN = re.compile(r"\S+")
 _HAS_UNSPACED = re.compile(f"[{UNSPACED}]")
-_BOUND = re.compile("|".join(BOUNDS))
-_LINES = re.compile(r"\r\n|[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")
-_ENDS = tuple(".!?:;。！？；")
-_CLOSERS = "\"')\\]}”’*_"
-_SENTENCE_END = re.compile(rf"[.!?]+[{_CLOSERS}]*\s+(?![a-z])|[。！？]+[{_CLOSERS}」』]*\s*")
-_ABBREVIATION = re.compile(
-    r"(?:^|[\s(])(?:(?-i:[A-Z])|Drs?|Mr|Mrs|Ms|Prof|St|vs|No|approx|ca|e\.g|i\.e|Fig|Hr|Fr|Sr|Sra)\.\s+$",
-    re.I,
+_HAS_WORD = re.compile(rf"[^\s{_SIGN_CLASS}]")
+_LINE_ENDS = re.compile(r"\r\n|[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")
+_SENTENCE_MARKS = ("。", "！", "？")
+_CLAUSE_MARKS = (*_SENTENCE_MARKS, "，", "；", "、", "：")
+_GOES_ON = (".", "!", "?", ":", ";", *_SENTENCE_MARKS, "；")
+_ABBREVIATIONS = re.compile(
+    r"drs?|mrs?|ms|prof|st|vs|no|approx|ca|e\.g|i\.e|fig|hr|fr|sra?|[A-Z]", re.ASCII
 )
 # Punctuation that a quote may leave out; signs that change a value (< - + ± .5) stay with it.
 _OPENING = re.compile(r"[(\[{\"'“‘«*_#|]*")
-_CLOSING = re.compile(r"[.,;:!?)\]}\"'”’»*_|]*\Z")
-_CLAUSES = re.compile(r"[^，。！？；、：]+[，。！？；、：]*|[，。！？；、：]+")
-# A letter or digit of a script that puts spaces between words.
-_LETTER = re.compile(f"[^\\W{UNSPACED}]")
+_CLOSERS = ".,;:!?)]}\"'”’»*_|"
 
 
 def chunks(text: str) -> list[str]:
@@ -64,15 +73,13 @@ def chunks(text: str) -> list[str]:
     A run of them without a barrier that fits `BOUNDS` is a quote. A single piece is a text that
     is its own quote; none means that nothing can be quoted.
     """
-    found: list[str] = []
-    for sentence in _glued(_sentences(text)):
-        for i, word in enumerate(sentence):
-            found += [" "] * bool(i) + _pieces(word)
-        found.append(BARRIER)
-    if any(_BOUND.search(run) for run in "".join(found).split(BARRIER)):
-        return found
-    whole = " ".join(text.split())
-    return [whole] if whole and len(whole) <= _LONGEST_OWN and _is_plain(whole) else []
+    pieces = _all_pieces(text)
+    if next(_samples(pieces), None) is not None:
+        return pieces
+    words = text.split()
+    whole = " ".join(words)
+    short = words and len(whole) <= _LONGEST_OWN and max(map(len, words)) <= _LONGEST_WORD
+    return [whole] if short and _is_plain(whole) else []
 
 
 def is_quotable(text: str) -> bool:
@@ -81,110 +88,190 @@ def is_quotable(text: str) -> bool:
 
 
 def samples(text: str) -> Iterator[str]:
-    """From each sentence that can be quoted, the longest quote that begins it, folded."""
-    parts = chunks(text)
-    if len(parts) == 1:
-        yield parts[0]
-        return
-    begun = ""
-    best = ""
-    for part in parts:
-        begun = "" if part == BARRIER else (begun + part).lstrip(" ")
-        if part == BARRIER and best:
-            yield best
-            best = ""
-        elif _BOUND.fullmatch(begun):
-            best = begun
+    """The longest first quote of each sentence that has one, folded."""
+    pieces = chunks(text)
+    yield from pieces if len(pieces) == 1 else _samples(pieces)
 
 
 def locate(quote: str, text: str) -> tuple[int, int] | None:
     """Start and end of a quote in a text, in code points, white space folded; None if absent.
 
-    A quote does not begin or end inside a word or number: "5 mg" does not stand in "125 mg" or
-    "2.5 mg".
+    A quote begins and ends where a word does, punctuation aside: "5 mg" stands in neither
+    "125 mg" nor "2.5 mg", "95 mmHg" not in "160/95 mmHg".
     """
-    words = quote.split()
-    if not words:
+    wanted = " ".join(quote.split())
+    if not wanted:
         return None
-    pattern = re.compile(r"\s+".join(map(re.escape, words)))
-    at = 0
-    while match := pattern.search(text, at):
-        if _is_whole(text, *match.span()):
-            return match.span()
-        at = match.start() + 1
+    folded = _fold(text)
+    at = folded.text.find(wanted)
+    while at >= 0:
+        end = at + len(wanted)
+        if at in folded.starts and end in folded.ends:
+            return folded.place(at), folded.place(end - 1) + 1
+        at = folded.text.find(wanted, at + 1)
     return None
 
 
-def _is_whole(text: str, start: int, end: int) -> bool:
-    """Whether a span is not cut out of a word or a number at either end."""
-    if _LETTER.match(text, start) and start > 0:
-        before = text[start - 1]
-        inside = before in ".," and text[start - 2 : start - 1].isdigit()
-        if inside or _LETTER.match(before):
-            return False
-    if _LETTER.match(text, end - 1) and end < len(text):
-        after = text[end]
-        inside = after in ".," and text[end + 1 : end + 2].isdigit()
-        if inside or _LETTER.match(after):
-            return False
-    return True
+class _Folded(NamedTuple):
+    """A text with its white space folded, and where in it a quote may begin and end."""
+
+    text: str
+    starts: frozenset[int]
+    ends: frozenset[int]
+    here: list[int]
+    there: list[int]
+
+    def place(self, at: int) -> int:
+        """The index, in the text as read, of a character of the folded one."""
+        word = bisect_right(self.here, at) - 1
+        return self.there[word] + at - self.here[word]
+
+
+@lru_cache(maxsize=4)
+def _fold(text: str) -> _Folded:
+    starts: set[int] = set()
+    ends: set[int] = set()
+    words, here, there, at = [], [], [], 0
+    for match in _TOKEN.finditer(text):
+        word = match.group()
+        words.append(word)
+        here.append(at)
+        there.append(match.start())
+        opened, closed = _core(word)
+        starts.update(range(at, at + opened + 1))
+        ends.update(range(at + closed, at + len(word) + 1))
+        if opened:  # a quote may end with the bracket or mark that opens what comes next
+            ends.add(at + opened)
+        if _HAS_UNSPACED.search(word):
+            inside = [at + i for i in range(1, len(word)) if _may_cut(word, i)]
+            starts.update(inside)
+            ends.update(inside)
+        at += len(word) + 1
+    return _Folded(" ".join(words), frozenset(starts), frozenset(ends), here, there)
+
+
+def _core(word: str) -> tuple[int, int]:
+    """Where a word begins and ends without the punctuation around it."""
+    opening = _OPENING.match(word)
+    opened = opening.end() if opening else 0
+    closed = len(word[opened:].rstrip(_CLOSERS)) + opened
+    return opened, closed
+
+
+def _may_cut(word: str, at: int) -> bool:
+    """Whether a script without spaces lets a quote begin or end before a character.
+
+    Not inside a number or a word of another script, nor before a combining mark.
+    """
+    before, after = word[at - 1], word[at]
+    if unicodedata.category(after).startswith("M"):
+        return False
+    return _is_letter(before) or _is_letter(after)
+
+
+def _is_letter(character: str) -> bool:
+    return bool(_HAS_UNSPACED.match(character)) and not character.isdigit()
+
+
+def _all_pieces(text: str) -> list[str]:
+    pieces: list[str] = []
+    for sentence in _glued(_sentences(text)):
+        for i, word in enumerate(sentence):
+            if i:
+                pieces.append(" ")
+            pieces += _pieces(word)
+        pieces.append(BARRIER)
+    return pieces
+
+
+def _samples(pieces: list[str]) -> Iterator[str]:
+    for run in "".join(pieces).split(BARRIER):
+        words = run.split()
+        for i, word in enumerate(words):
+            if _HAS_UNSPACED.search(word) and len(words) < MIN_WORDS:
+                yield word
+                break
+            if _HAS_WORD.search(word) and (quote := _longest(words, i)):
+                yield quote
+                break
+
+
+def _longest(words: list[str], start: int) -> str | None:
+    """The longest quote that begins with a word."""
+    count, alone, end = 0, 0, start
+    for i in range(start, len(words)):
+        alone = 0 if _HAS_WORD.search(words[i]) else alone + 1
+        count += not alone
+        if alone > _STANDING_ALONE or count > MAX_WORDS:
+            break
+        end = i + 1
+    counted = min(count, MAX_WORDS)
+    if counted >= MIN_WORDS:
+        return " ".join(words[start:end])
+    return words[start] if _HAS_UNSPACED.search(words[start]) else None
 
 
 def _sentences(text: str) -> Iterator[list[str]]:
     """The words of each sentence; a line that goes on in small letters goes on."""
-    line = ""
-    for new in (*_LINES.split(text), ""):
-        new = new.strip()
-        if line and new[:1].islower() and not line.endswith(_ENDS):
-            line = f"{line} {new}"
-            continue
-        yield from _cut(line)
-        line = new
+    sentence: list[str] = []
+    end = 0
+    for match in _TOKEN.finditer(text):
+        word = match.group()
+        if sentence and _is_end(sentence[-1], text[end : match.start()], word):
+            yield sentence
+            sentence = []
+        sentence.append(word)
+        end = match.end()
+    if sentence:
+        yield sentence
 
 
-def _cut(line: str) -> Iterator[list[str]]:
-    start = 0
-    for match in _SENTENCE_END.finditer(line):
-        if not _ABBREVIATION.search(line, start, match.end()):
-            yield line[start : match.end()].split()
-            start = match.end()
-    if rest := line[start:].split():
-        yield rest
+def _is_end(before: str, gap: str, after: str) -> bool:
+    """Whether a sentence or line ends between two words."""
+    goes_on = after[0].islower()
+    lines = len(_LINE_ENDS.findall(gap))
+    if lines:
+        return lines > 1 or not goes_on or before.endswith(_GOES_ON)
+    bare = before.rstrip("\"')]}”’*_")
+    if not bare.endswith((".", "!", "?", *_SENTENCE_MARKS)):
+        return False
+    name = bare.removesuffix(".").lstrip("(")
+    known = _ABBREVIATIONS.fullmatch(name) or _ABBREVIATIONS.fullmatch(name.lower())
+    return not goes_on and not known
 
 
 def _glued(sentences: Iterator[list[str]]) -> list[list[str]]:
     """Short sentences joined with what follows, the last with what is before."""
     joined: list[list[str]] = []
+    count = MIN_WORDS
     for words in sentences:
-        if joined and _is_short(joined[-1]):
-            joined[-1] = joined[-1] + words
+        if count < MIN_WORDS:
+            joined[-1].extend(words)
         else:
             joined.append(words)
-    if len(joined) > 1 and _is_short(joined[-1]):
+            count = 0
+        count += _count(words)
+    if len(joined) > 1 and count < MIN_WORDS:
         last = joined.pop()
-        joined[-1] = joined[-1] + last
+        joined[-1].extend(last)
     return joined
 
 
-def _is_short(words: list[str]) -> bool:
-    if _HAS_UNSPACED.search(" ".join(words)):
-        return max(map(len, words)) < _SHORTEST_CLAUSE
-    return sum(any(map(str.isalnum, word)) for word in words) < MIN_WORDS
+def _count(words: list[str]) -> int:
+    """How many words there are; a clause of a script without spaces counts as enough."""
+    clause = any(len(w) >= _SHORTEST_CLAUSE and _HAS_UNSPACED.search(w) for w in words)
+    return MIN_WORDS if clause else sum(_HAS_WORD.search(word) is not None for word in words)
 
 
 def _pieces(word: str) -> list[str]:
     if not _is_plain(word):
         return [BARRIER]
     if _HAS_UNSPACED.search(word):
-        return [part for clause in _clauses(word) for part in _shortened(clause)]
+        return _clauses(word)
     if len(word) > _LONGEST_WORD:
         return [BARRIER]
-    opening = _OPENING.match(word)
-    assert opening is not None
-    closing = _CLOSING.search(word, opening.end())
-    assert closing is not None
-    cut = opening.end(), closing.start()
-    return [part for part in (word[: cut[0]], word[cut[0] : cut[1]], word[cut[1] :]) if part]
+    opened, closed = _core(word)
+    return [part for part in (word[:opened], word[opened:closed], word[closed:]) if part]
 
 
 def _is_plain(word: str) -> bool:
@@ -193,26 +280,21 @@ def _is_plain(word: str) -> bool:
 
 
 def _clauses(word: str) -> list[str]:
-    """Clauses with their punctuation; one of under four characters joins the next."""
+    """A run without spaces in clauses; sentences, and what would get too long, kept apart."""
     found: list[str] = []
-    for clause in _CLAUSES.findall(word):
-        if found and len(found[-1]) < _SHORTEST_CLAUSE:
-            found[-1] += clause
-        else:
-            found.append(clause)
-    if len(found) > 1 and len(found[-1]) < _SHORTEST_CLAUSE:
-        last = found.pop()
-        found[-1] += last
-    return found
-
-
-def _shortened(clause: str) -> list[str]:
-    """A long clause in pieces, cut between characters that stand alone."""
-    found, start = [], 0
-    for at in range(1, len(clause)):
-        alone = _HAS_UNSPACED.match(clause[at - 1]) and _HAS_UNSPACED.match(clause[at])
-        if at - start >= _CLAUSE and alone and unicodedata.category(clause[at])[0] != "M":
-            found.append(clause[start:at])
-            start = at
-    found.append(clause[start:])
+    start, run = 0, 0
+    for at in range(1, len(word)):
+        size = at - start
+        ends = word[at - 1] in _CLAUSE_MARKS and word[at] not in _CLAUSE_MARKS
+        left = len(word) - at
+        wanted = (ends and size >= _SHORTEST_CLAUSE) or size >= _CLAUSE
+        if not wanted or left < _SHORTEST_CLAUSE or not _may_cut(word, at):
+            continue
+        found.append(word[start:at])
+        run += size
+        if word[at - 1] in _SENTENCE_MARKS or run + _CLAUSE >= _LONGEST_RUN:
+            found.append(BARRIER)
+            run = 0
+        start = at
+    found.append(word[start:])
     return [part if len(part) <= 2 * _LONGEST_WORD else BARRIER for part in found]

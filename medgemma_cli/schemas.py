@@ -5,6 +5,7 @@ Objects are closed and their properties all required. Strings are lines of text 
 when the template loads, by the keyword's name: a keyword passed over would be a promise broken.
 """
 
+import json
 import re
 from functools import reduce
 from operator import or_
@@ -35,7 +36,7 @@ class SchemaKinds:
     """
 
     def __init__(self, root: Node, *, quotable: bool) -> None:
-        self._definitions: Node = root.get("$defs", {})
+        self._definitions = _mapping(root, "$defs")
         self._quotable = quotable
         self._inside: list[str] = []
 
@@ -47,15 +48,17 @@ class SchemaKinds:
         """
         if not isinstance(node, dict):
             raise ValueError("a JSON Schema node is an object")
-        if "$ref" in node:
-            return self._reference(str(node["$ref"]), name)
         used = set(node) - _ANNOTATIONS
-        if used & {"enum", "const"}:
-            _refuse(used - {"enum", "const", "type"})
-            return Literal[tuple(node.get("enum", [node.get("const")]))]
-        if "anyOf" in used:
-            _refuse(used - {"anyOf"})
-            return reduce(or_, [self.of(option, name) for option in node["anyOf"]])
+        for keyword, make in (
+            ("$ref", self._reference),
+            ("enum", _choice),
+            ("const", _choice),
+            ("anyOf", self._any),
+        ):
+            if keyword in used:
+                _refuse(used - {keyword, "type" if keyword in ("enum", "const") else keyword})
+                return make(node, name)
+        _refuse(used - {"type"}.union(*_KEYWORDS.values()))
         kind = node.get("type")
         if not isinstance(kind, str) or kind not in _KEYWORDS:
             raise ValueError(f"a node's type is one of {', '.join(_KEYWORDS)}")
@@ -63,13 +66,21 @@ class SchemaKinds:
         if kind == "object":
             return self._object(node, name)
         if kind == "array":
-            least = int(node.get("minItems", 0))
-            most = int(node.get("maxItems", max(kinds.LIST_ITEMS, least)))
+            least = _count(node, "minItems", 0)
+            most = _count(node, "maxItems", max(kinds.LIST_ITEMS, least))
             return kinds.listed(self.of(node.get("items"), f"{name}_item"), least, most)
         return _string(node) if kind == "string" else _plain(kind, node)
 
-    def _reference(self, reference: str, name: str) -> Any:
-        place = re.fullmatch(r"#/\$defs/([^/]+)", reference)
+    def _any(self, node: Node, name: str) -> Any:
+        options = node["anyOf"]
+        if not isinstance(options, list) or not options:
+            raise ValueError("anyOf is a list of nodes")
+        if len({json.dumps(option, sort_keys=True) for option in options}) < len(options):
+            raise ValueError("anyOf has the same node twice")
+        return reduce(or_, [self.of(option, f"{name}_{i}") for i, option in enumerate(options)])
+
+    def _reference(self, node: Node, name: str) -> Any:
+        place = re.fullmatch(r"#/\$defs/([^/]+)", str(node["$ref"]))
         if place is None or place[1] not in self._definitions:
             raise ValueError("a $ref points into #/$defs of the same file")
         if place[1] in self._inside:
@@ -80,13 +91,26 @@ class SchemaKinds:
         return made
 
     def _object(self, node: Node, name: str) -> Any:
-        fields: Node = node.get("properties", {})
+        fields = _mapping(node, "properties")
+        required = node.get("required", list(fields))
         if node.get("additionalProperties", False) is not False:
             raise ValueError("objects are closed: additionalProperties is false")
-        if set(node.get("required", fields)) != set(fields):
+        if not isinstance(required, list) or sorted(map(str, required)) != sorted(fields):
             raise ValueError("all properties are required; allow null or a word in place of a gap")
         made = {key: self.of(below, f"{name}_{key}") for key, below in fields.items()}
         return kinds.closed(made, name, quotable=self._quotable)
+
+
+def _choice(node: Node, name: str) -> Any:
+    options = node["enum"] if "enum" in node else [node["const"]]
+    if not isinstance(options, list) or not options:
+        raise ValueError("enum is a list of values")
+    plain = {"string": str, "integer": int, "boolean": bool, "null": type(None)}
+    wanted = [plain.get(str(node["type"]))] if "type" in node else list(plain.values())
+    if any(type(option) not in wanted for option in options):
+        raise ValueError("the values of enum and const are strings, integers, booleans or null")
+    kinds.check_options([option for option in options if isinstance(option, str)])
+    return Literal[tuple(options)]
 
 
 def _string(node: Node) -> Any:
@@ -94,17 +118,35 @@ def _string(node: Node) -> Any:
         if node["format"] not in ("quote", "date"):
             raise ValueError("a string's format is quote or date")
         return kinds.SCALARS[node["format"]]
-    longest = int(node.get("maxLength", kinds.TEXT_CHARACTERS))
-    return kinds.text(longest, int(node.get("minLength", 1)))
+    longest = _count(node, "maxLength", kinds.TEXT_CHARACTERS)
+    return kinds.text(longest, _count(node, "minLength", 1))
 
 
 def _plain(kind: str, node: Node) -> Any:
     if kind == "integer":
-        bounds = {"least": node.get("minimum"), "most": node.get("maximum")}
-        return kinds.whole(
-            **{key: int(value) for key, value in bounds.items() if value is not None}
-        )
-    return None if kind == "null" else kinds.SCALARS[kind]
+        return kinds.whole(_number(node, "minimum"), _number(node, "maximum"))
+    return type(None) if kind == "null" else kinds.SCALARS[kind]
+
+
+def _count(node: Node, keyword: str, default: int) -> int:
+    value = node.get(keyword, default)
+    if type(value) is not int or not 0 <= value <= kinds.LONGEST:
+        raise ValueError(f"{keyword} is a whole number from 0 to {kinds.LONGEST}")
+    return value
+
+
+def _number(node: Node, keyword: str) -> int | None:
+    value = node.get(keyword)
+    if value is not None and type(value) is not int:
+        raise ValueError(f"{keyword} is a whole number")
+    return value
+
+
+def _mapping(node: Node, keyword: str) -> Node:
+    value = node.get(keyword, {})
+    if not isinstance(value, dict):
+        raise ValueError(f"{keyword} maps names to nodes")
+    return value
 
 
 def _refuse(keywords: set[str]) -> None:

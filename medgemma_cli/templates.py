@@ -21,6 +21,7 @@ from medgemma_cli.records import Contract, Document, Frozen, Limits, Message, Pa
 PREAMBLE = "_preamble.md"
 Accepts = Literal["text", "image", "none"]
 _SENTINEL = "\ue000document\ue001"
+_TOKENS = "700"
 _FIELDS = {"name", "description", "accepts", "system", "output", "decide", "max_new_tokens"}
 
 
@@ -98,26 +99,28 @@ def load(name: str, *, system: str | None = None) -> Template:
     front = _front_matter(path, header)
     try:
         block = _block(path, front.get("output", "text"))
-        decide = front.get("decide")
+        decide = front.get("decide", {})
         contract = contracts.contract(block, decide=decide)
         image_contract = contracts.contract(block, quotable=False, decide=decide)
+    except RecursionError:
+        raise _bad(path, _line_of(header, "output"), "it is nested too deeply") from None
     except (ValueError, TypeError) as error:
         field = "decide" if str(error).startswith("decide") else "output"
         raise _bad(path, _line_of(header, field), str(error)) from None
     _check_body(path, body, body_line)
-    own = system if system is not None else str(front.get("system", ""))
+    own = system if system is not None else front.get("system", "")
     full_system = f"{preamble}\n{own}".strip()
     identity = [full_system, body, contract.json_schema, image_contract.json_schema, block]
     return Template(
-        name=str(front.get("name", path.stem)),
+        name=front.get("name") or path.stem,
         path=str(path),
-        description=str(front.get("description", "")),
+        description=front.get("description", ""),
         accepts=tuple(front.get("accepts", ["text"])),
         system=full_system,
         body=body,
         contract=contract,
         image_contract=image_contract,
-        max_new_tokens=front.get("max_new_tokens", 700),
+        max_new_tokens=int(front.get("max_new_tokens", _TOKENS)),
         hash=hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest(),
     )
 
@@ -139,23 +142,30 @@ def _line_of(header: str, field: str) -> int:
 
 
 def _front_matter(path: Path, header: str) -> dict[str, Any]:
+    """The fields. Every scalar stays the text it is written as: a bare yes is a word, not true."""
     import yaml
 
     try:
-        front = yaml.safe_load(header)
+        # The base loader makes texts, lists and mappings, nothing else.
+        front = yaml.load(header, Loader=yaml.BaseLoader)  # noqa: S506
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = mark.line + 2 if mark else 1
         raise _bad(path, line, "the front matter is not valid YAML") from None
+    except RecursionError:
+        raise _bad(path, 1, "the front matter is nested too deeply") from None
     if not isinstance(front, dict):
         raise _bad(path, 2, "the front matter is not a mapping of names to values")
     if unknown := [str(name) for name in front if name not in _FIELDS]:
         raise _bad(path, _line_of(header, unknown[0]), f"unknown field {unknown[0]!r}")
+    for name in ("name", "description", "system"):
+        if not isinstance(front.get(name, ""), str):
+            raise _bad(path, _line_of(header, name), f"{name} is a text")
     accepts = front.get("accepts", ["text"])
     if not isinstance(accepts, list) or not set(map(str, accepts)) <= {"text", "image", "none"}:
         raise _bad(path, _line_of(header, "accepts"), "accepts is a list of text, image, none")
-    tokens = front.get("max_new_tokens", 700)
-    if type(tokens) is not int or tokens < 1:
+    tokens = front.get("max_new_tokens", _TOKENS)
+    if not isinstance(tokens, str) or not re.fullmatch(r"[1-9][0-9]{0,5}", tokens):
         raise _bad(path, _line_of(header, "max_new_tokens"), "max_new_tokens is a number above 0")
     return front
 
@@ -166,7 +176,7 @@ def _block(path: Path, output: Any) -> Any:
         return output
     try:
         schema = json.loads((path.parent / output).read_text("utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         raise ValueError(f"{output} cannot be read as JSON") from None
     if not isinstance(schema, dict):
         raise ValueError(f"{output} is no JSON Schema object")

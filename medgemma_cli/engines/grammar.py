@@ -11,6 +11,9 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, Any]
 
+# Ten times llguidance's own: a document may be as long as the model's window.
+_LIMITS = {"initial_lexer_fuel": 10_000_000, "step_lexer_fuel": 2_000_000}
+
 Matcher = Any
 """llguidance's `LLMatcher`: where one answer stands in its grammar."""
 
@@ -52,7 +55,9 @@ class Compiler:
         Raises:
             ValueError: the schema cannot be decoded, or nothing of the document can be quoted.
         """
-        matcher = self._lib.LLMatcher(self._tokenizer, self._grammar(schema, document))
+        limits = self._lib.LLParserLimits(**_LIMITS)
+        grammar = self._grammar(schema, document)
+        matcher = self._lib.LLMatcher(self._tokenizer, grammar, limits=limits, log_level=0)
         if matcher.is_error():
             raise ValueError("the contract cannot be compiled")
         return matcher

@@ -33,6 +33,8 @@ from medgemma_cli.records import Generation, ModelInfo, Precision, Prompt
 _LOG = logging.getLogger(__name__)
 _LOOK_AHEAD = 4
 _FALLBACK_TOKENS = 48
+# What may be written inside a contract; counted up when that changes, since it is in every key.
+_GRAMMAR = 1
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ class LocalEngine:
             "adapter": None,
             "precision": options.precision,
             "double_quant": options.double_quant if quantised else None,
-            "grammar": options.grammar,
+            "grammar": options.grammar and _GRAMMAR,
         }
 
     @property
