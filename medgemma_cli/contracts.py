@@ -22,6 +22,7 @@ OutputBlock = str | dict[str, Any]
 _KINDS = ("text", "finding", *kinds.SCALARS)
 # The evidence before the claim: what is written after a quote is conditioned on it.
 _FINDING = {"quote": "quote", "statement": "statement"}
+_DEEPEST = 30
 _RULE = {"positive", "negative", "threshold", "uncertain"}
 
 
@@ -114,6 +115,7 @@ def contract(
         return Contract(kind="text", quotable=quotable)
     if not isinstance(block, dict) or not block:
         raise ValueError("output is `text`, or a mapping of field names to kinds")
+    _check_plain(block, 0)
     text = json.dumps(block)
     schema = model(text, quotable).model_json_schema()
     if not isinstance(decide or {}, dict):
@@ -123,6 +125,21 @@ def contract(
         node["x-decide"] = _rule(name, rule, node.get("enum", []))
     schema_text = json.dumps(schema, ensure_ascii=False)
     return Contract(kind="json", json_schema=schema_text, block=text, quotable=quotable)
+
+
+def _check_plain(value: Any, depth: int) -> None:
+    """Nothing but what JSON has, and not nested deeper than anybody reads."""
+    if depth > _DEEPEST:
+        raise ValueError("output is nested too deeply")
+    if isinstance(value, dict):
+        if not all(isinstance(name, str) for name in value):
+            raise ValueError("not a field name: names are plain words, in quotes if need be")
+        value = list(value.values())
+    if isinstance(value, list):
+        for item in value:
+            _check_plain(item, depth + 1)
+    elif not isinstance(value, str | int | float | None):
+        raise ValueError("a kind is a word such as text, or a choice such as low | high")
 
 
 def _rule(name: str, rule: Any, options: list[str]) -> dict[str, Any]:

@@ -43,6 +43,7 @@ def parse(contract: Contract, text: str) -> Output:
     if contract.kind == "text":
         return Output({"answer": text.strip()})
     try:
+        _load(text)
         made = contracts.model(contract.block, contract.quotable).model_validate_json(text)
     except (ValidationError, ValueError):
         # `from None`: pydantic's message quotes its input.
@@ -82,14 +83,15 @@ def _drop_repeats(value: Any, where: str = "") -> Iterator[str]:
     elif isinstance(value, list):
         for i, item in enumerate(value):
             yield from _drop_repeats(item, f"{where}[{i}]")
-        marks = [item["quote"] if _has_quote(item) else item for item in value]
+        marks = [item["quote"] if _is_finding(item) else item for item in value]
         again = [i for i, mark in enumerate(marks) if mark in marks[:i]]
         yield from (f"{where}[{i}]" for i in again)
         value[:] = [item for i, item in enumerate(value) if i not in again]
 
 
-def _has_quote(item: Any) -> bool:
-    return isinstance(item, dict) and isinstance(item.get("quote"), str)
+def _is_finding(item: Any) -> bool:
+    """Two rows of a table may quote the same line; two findings say the same."""
+    return isinstance(item, dict) and set(item) == {"quote", "statement"}
 
 
 def quotes(contract: Contract, fields: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -98,7 +100,7 @@ def quotes(contract: Contract, fields: dict[str, Any]) -> Iterator[tuple[str, st
         root = schema(contract.json_schema)
         for path, node, value in _values(root, root, fields, ""):
             if node.get("format") == "quote":
-                yield path.rpartition(".")[0] or path, value
+                yield path if path.endswith("]") else path.rpartition(".")[0] or path, value
 
 
 def _values(
@@ -121,6 +123,8 @@ def _meant(node: dict[str, Any], root: dict[str, Any], value: Any) -> dict[str, 
     """The node, or of its alternatives the one that a valid value is of."""
     node = resolve(node, root)
     options = [resolve(option, root) for option in node.get("anyOf", [])]
+    # The words that may stand in a kind's place come after it, and are meant first.
+    options.sort(key=lambda option: "const" not in option and "enum" not in option)
     return next((option for option in options if _is_of(option, value)), node)
 
 
@@ -140,7 +144,27 @@ def leaves(text: str) -> Iterator[Leaf]:
     Raises:
         ValueError: the text is no JSON.
     """
+    _load(text)
     yield from _Scanner(text).value("", 0)
+
+
+def _load(text: str) -> Any:
+    """The value of a JSON text; a name may stand once in an object.
+
+    Raises:
+        ValueError: it is not JSON, or nested out of all reason.
+    """
+    try:
+        return json.loads(text, object_pairs_hook=_unique)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        raise ValueError("a name stands twice in an object")
+    return made
 
 
 class _Scanner:
@@ -213,11 +237,16 @@ def settle(
 
 def _now(path: str, dropped: tuple[str, ...]) -> str | None:
     """A path of what was written, in the output; None if its item was taken out."""
-    for place in reversed(dropped):
-        before, _, index = place.removesuffix("]").rpartition("[")
-        match = re.match(rf"{re.escape(before)}\[(\d+)\]", path)
-        if match and int(match[1]) == int(index):
+    made = ""
+    before = ""
+    for step in re.findall(r"\[\d+\]|[^\[]+", path):
+        place = f"{before}{step}"
+        if place in dropped:
             return None
-        if match and int(match[1]) > int(index):
-            path = f"{before}[{int(match[1]) - 1}]{path[match.end() :]}"
-    return path
+        if step.startswith("["):
+            earlier = [f"{before}[{i}]" for i in range(int(step[1:-1]))]
+            made += f"[{sum(item not in dropped for item in earlier)}]"
+        else:
+            made += step
+        before = place
+    return made

@@ -28,7 +28,7 @@ def visible(text: str, *, keep_lines: bool = False) -> str:
     return (_UNSAFE_BUT_LINES if keep_lines else _UNSAFE).sub(_escape, text)
 
 
-_WWW = re.compile(r"\b(www)\.", re.IGNORECASE)
+_WWW = re.compile(r"(?<![A-Za-z0-9])(www)\.", re.IGNORECASE)
 
 # What Markdown or HTML would act on. A backslash keeps the character and takes its meaning.
 _MARKDOWN = str.maketrans(

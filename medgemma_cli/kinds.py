@@ -93,7 +93,7 @@ SCALARS: dict[str, Any] = {
 
 class _Object(BaseModel):
     model_config = ConfigDict(
-        extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False
+        extra="forbid", frozen=True, strict=True, protected_namespaces=(), allow_inf_nan=False
     )
 
 

@@ -10,7 +10,8 @@ from typing import Any
 from medgemma_cli.display import markdown_text, visible
 from medgemma_cli.records import Quote, Record
 
-_STARTS = frozenset("0123456789-+=")
+_STARTS = frozenset("0123456789-+=:")
+_UNFOUND = "quote_not_in_source"
 _SURE = "how likely the model was to write it, not how likely it is to be true"
 
 
@@ -57,7 +58,8 @@ class _Output:
     def __init__(self, record: Record) -> None:
         self._fields = record.output or {}
         self._confidence: dict[str, Any] = (record.confidence or {}).get("fields", {})
-        self._quotes = {quote.where: quote for quote in record.quotes}
+        self._quotes = record.quotes
+        self._unfound = {(f.where, f.value) for f in record.flags if f.rule == _UNFOUND}
         self._evidence: list[str] = []
 
     def lines(self) -> list[str]:
@@ -69,40 +71,81 @@ class _Output:
         return [*lines, "## Evidence", "", *numbered, ""]
 
     def _field(self, name: str, value: Any) -> list[str]:
-        lines = [f"## {markdown_text(name.replace('_', ' ').capitalize())}", ""]
-        if isinstance(value, list) and value and _is_row(value[0]):
+        lines = [f"## {_title(name)}", ""]
+        if isinstance(value, list) and value and all(map(_is_row, value)):
             lines += self._table(name, value)
         elif isinstance(value, list):
-            items = [self._item(item, f"{name}[{i}]") for i, item in enumerate(value)]
-            lines += [f"- {item}" for item in items] or ["None stated."]
+            items = [self._value(item, f"{name}[{i}]", name) for i, item in enumerate(value)]
+            lines += [f"- {_plain_start(item)}" for item in items] or ["None stated."]
         elif isinstance(value, str) and "\n" in value:
             lines += [_plain_start(markdown_text(line)) for line in value.splitlines()]
         else:
-            lines.append(self._item(value, name) + self._probability(name))
+            lines.append(_plain_start(self._value(value, name, "")) + self._probability(name))
         return [*lines, ""]
 
-    def _item(self, item: Any, where: str) -> str:
-        if not isinstance(item, dict):
-            return _plain_start(_text(item))
-        quote = item.get("quote")
-        rest = [_text(value) for name, value in item.items() if name != "quote"]
-        return _plain_start("; ".join(rest)) + (self._reference(quote, where) if quote else "")
-
     def _table(self, name: str, rows: list[dict[str, Any]]) -> list[str]:
-        columns = [column for column in rows[0] if column != "quote"]
-        titles = [markdown_text(column.replace("_", " ").capitalize()) for column in columns]
-        lines = [f"| {' | '.join(titles)} | Evidence |", "| --- " * (len(columns) + 1) + "|"]
+        columns = list(dict.fromkeys(column for row in rows for column in row if column != "quote"))
+        lines = [
+            f"| {' | '.join(map(_title, columns))} | Evidence |",
+            "| --- " * (len(columns) + 1) + "|",
+        ]
         for i, row in enumerate(rows):
-            reference = self._reference(row["quote"], f"{name}[{i}]") if "quote" in row else ""
-            cells = [_text(row.get(column, "")) for column in columns]
+            where = f"{name}[{i}]"
+            reference = self._reference(row["quote"], where, where) if "quote" in row else ""
+            parent = "" if "quote" in row else where
+            cells = [
+                self._value(row[column], f"{where}.{column}", parent) if column in row else ""
+                for column in columns
+            ]
             lines.append(f"| {' | '.join(cells)} |{reference} |")
         return lines
 
-    def _reference(self, quote: str, where: str) -> str:
+    def _value(self, value: Any, where: str, parent: str) -> str:
+        """A value in one line; a quote is followed by the number of its evidence."""
+        if isinstance(value, bool) or value is None:
+            return {True: "yes", False: "no", None: "not stated"}[value]
+        if isinstance(value, list):
+            items = [self._value(item, f"{where}[{i}]", where) for i, item in enumerate(value)]
+            return "; ".join(items) or "none stated"
+        if isinstance(value, dict):
+            return self._object(value, where)
+        text = markdown_text(str(value))
+        known = isinstance(value, str) and self._place(value, where, parent)
+        return text + self._reference(value, where, parent) if known else text
+
+    def _object(self, value: dict[str, Any], where: str) -> str:
+        rest = {name: item for name, item in value.items() if name != "quote"}
+        named = len(rest) > 1
+        quote = value.get("quote")
+        # With a quote of its own, no other field is one, whatever words it has.
+        parent = "" if isinstance(quote, str) else where
+        parts = [
+            (f"{_title(name)}: " if named else "") + self._value(item, f"{where}.{name}", parent)
+            for name, item in rest.items()
+        ]
+        reference = self._reference(quote, where, where) if isinstance(quote, str) else ""
+        return "; ".join(parts) + reference
+
+    def _place(self, quote: str, where: str, parent: str) -> Quote | str | None:
+        """The quote of the record that a text is, if it is one."""
+        folded = " ".join(quote.split())
+        for found in self._quotes:
+            # Records of an earlier version have no place.
+            if (
+                found.where in (where, parent, "" if parent else where)
+                and " ".join(found.text.split()) == folded
+            ):
+                return found
+        return _UNFOUND if {(where, quote), (parent, quote)} & self._unfound else None
+
+    def _reference(self, quote: str, where: str, parent: str) -> str:
         """The number of a quote's evidence, which is noted with its place in the source."""
-        found: Quote | None = self._quotes.get(where)
-        place = f"line {found.line}: " if found else "**not in the source**: "
-        self._evidence.append(f"{place}“{markdown_text(found.text if found else quote)}”")
+        found = self._place(quote, where, parent)
+        if isinstance(found, Quote):
+            place = f"line {found.line}: " if found.line else ""
+            self._evidence.append(f"{place}“{markdown_text(found.text)}”")
+        else:
+            self._evidence.append(f"**not in the source**: “{markdown_text(quote)}”")
         return f" \\[{len(self._evidence)}\\]"
 
     def _probability(self, name: str) -> str:
@@ -114,26 +157,21 @@ class _Output:
         return f" (the model's probabilities: {', '.join(options)})"
 
 
+def _title(name: str) -> str:
+    """A field's name as a heading; capitals inside it mean something (INR)."""
+    words = name.replace("_", " ")
+    return markdown_text(words[:1].upper() + words[1:])
+
+
 def _is_row(item: Any) -> bool:
     return isinstance(item, dict) and len(set(item) - {"quote"}) > 1
-
-
-def _text(value: Any) -> str:
-    """A plain value as it reads."""
-    if isinstance(value, bool) or value is None:
-        return {True: "yes", False: "no", None: "not stated"}[value]
-    if isinstance(value, list):
-        return "; ".join(map(_text, value)) or "none stated"
-    if isinstance(value, dict):
-        return "; ".join(map(_text, value.values()))
-    return markdown_text(str(value))
 
 
 def _plain_start(line: str) -> str:
     """Keep a line from beginning a list, a rule or a heading of its own."""
     if line[:1] not in _STARTS:
         return line
-    return re.sub(r"^(\d+)([.)])|^([-+=])", lambda m: f"{m[1] or ''}\\{m[2] or m[3]}", line)
+    return re.sub(r"^(\d+)([.)])|^([-+=:])", lambda m: f"{m[1] or ''}\\{m[2] or m[3]}", line)
 
 
 def _provenance(record: Record) -> list[str]:

@@ -14,7 +14,7 @@ span, not a claim about grammar.
 
 import re
 import unicodedata
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
@@ -62,9 +62,11 @@ _GOES_ON = (".", "!", "?", ":", ";", *_SENTENCE_MARKS, "；")
 _ABBREVIATIONS = re.compile(
     r"drs?|mrs?|ms|prof|st|vs|no|approx|ca|e\.g|i\.e|fig|hr|fr|sra?|[A-Z]", re.ASCII
 )
-# Punctuation that a quote may leave out; signs that change a value (< - + ± .5) stay with it.
+# Punctuation that a quote may leave out; signs that change what is said (< - + ± .5 ?) stay.
 _OPENING = re.compile(r"[(\[{\"'“‘«*_#|]*")
-_CLOSERS = ".,;:!?)]}\"'”’»*_|"
+_HEAD = re.compile(r"[(\[<>≤≥±~+-]?[0-9]{1,3}")
+_THOUSANDS = re.compile(r"[0-9]{3}(?:[.,][0-9]+)?[.,;:)\]]*")
+_CLOSERS = ".,;:!)]}\"'”’»*_|"
 
 
 def chunks(text: str) -> list[str]:
@@ -105,18 +107,27 @@ def locate(quote: str, text: str) -> tuple[int, int] | None:
     folded = _fold(text)
     at = folded.text.find(wanted)
     while at >= 0:
+        nearest = bisect_left(folded.starts, at)
+        if nearest == len(folded.starts):
+            return None
         end = at + len(wanted)
-        if at in folded.starts and end in folded.ends:
+        if folded.starts[nearest] == at and end in folded.ends:
             return folded.place(at), folded.place(end - 1) + 1
-        at = folded.text.find(wanted, at + 1)
+        # On to the next place where a quote may begin: a text of one letter is no trap.
+        at = folded.text.find(wanted, max(folded.starts[nearest], at + 1))
     return None
+
+
+def line_of(at: int, text: str) -> int:
+    """The line of a character, from 1."""
+    return len(_LINE_ENDS.findall(text, 0, at)) + 1
 
 
 class _Folded(NamedTuple):
     """A text with its white space folded, and where in it a quote may begin and end."""
 
     text: str
-    starts: frozenset[int]
+    starts: list[int]
     ends: frozenset[int]
     here: list[int]
     there: list[int]
@@ -143,11 +154,14 @@ def _fold(text: str) -> _Folded:
         if opened:  # a quote may end with the bracket or mark that opens what comes next
             ends.add(at + opened)
         if _HAS_UNSPACED.search(word):
-            inside = [at + i for i in range(1, len(word)) if _may_cut(word, i)]
-            starts.update(inside)
-            ends.update(inside)
+            inside = {at + cut for cut, _ in _cuts(word)}
+            starts |= inside
+            ends |= inside
+        if len(words) > 1 and _is_one_number(words[-2], word):
+            starts.discard(at)
+            ends.discard(at - 1)
         at += len(word) + 1
-    return _Folded(" ".join(words), frozenset(starts), frozenset(ends), here, there)
+    return _Folded(" ".join(words), sorted(starts), frozenset(ends), here, there)
 
 
 def _core(word: str) -> tuple[int, int]:
@@ -177,11 +191,20 @@ def _all_pieces(text: str) -> list[str]:
     pieces: list[str] = []
     for sentence in _glued(_sentences(text)):
         for i, word in enumerate(sentence):
-            if i:
+            own = _pieces(word)
+            if i and _is_one_number(sentence[i - 1], word):
+                pieces[-1] += f" {own[0]}"
+                own = own[1:]
+            elif i:
                 pieces.append(" ")
-            pieces += _pieces(word)
+            pieces += own
         pieces.append(BARRIER)
     return pieces
+
+
+def _is_one_number(before: str, after: str) -> bool:
+    """Whether a space is a thousands mark, as in 25 000 IU."""
+    return bool(_HEAD.fullmatch(before) and _THOUSANDS.fullmatch(after))
 
 
 def _samples(pieces: list[str]) -> Iterator[str]:
@@ -282,19 +305,27 @@ def _is_plain(word: str) -> bool:
 def _clauses(word: str) -> list[str]:
     """A run without spaces in clauses; sentences, and what would get too long, kept apart."""
     found: list[str] = []
+    start = 0
+    for at, apart in [*_cuts(word), (len(word), False)]:
+        piece = word[start:at]
+        found.append(piece if len(piece) <= 2 * _LONGEST_WORD else BARRIER)
+        if apart:
+            found.append(BARRIER)
+        start = at
+    return found
+
+
+def _cuts(word: str) -> Iterator[tuple[int, bool]]:
+    """Where a run without spaces is cut, and whether no quote may run across."""
     start, run = 0, 0
-    for at in range(1, len(word)):
+    for at in range(1, len(word) - _SHORTEST_CLAUSE + 1):
         size = at - start
         ends = word[at - 1] in _CLAUSE_MARKS and word[at] not in _CLAUSE_MARKS
-        left = len(word) - at
         wanted = (ends and size >= _SHORTEST_CLAUSE) or size >= _CLAUSE
-        if not wanted or left < _SHORTEST_CLAUSE or not _may_cut(word, at):
+        if not wanted or not _may_cut(word, at):
             continue
-        found.append(word[start:at])
         run += size
-        if word[at - 1] in _SENTENCE_MARKS or run + _CLAUSE >= _LONGEST_RUN:
-            found.append(BARRIER)
-            run = 0
+        apart = word[at - 1] in _SENTENCE_MARKS or run + _CLAUSE >= _LONGEST_RUN
+        yield at, apart
+        run = 0 if apart else run
         start = at
-    found.append(word[start:])
-    return [part if len(part) <= 2 * _LONGEST_WORD else BARRIER for part in found]

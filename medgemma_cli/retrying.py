@@ -8,7 +8,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 
 from medgemma_cli import decoding, quoting
-from medgemma_cli.engines.base import Engine, always
+from medgemma_cli.engines.base import Engine, always, check_fits
+from medgemma_cli.errors import DocumentError
 from medgemma_cli.records import Generation, Message, ModelInfo, Part, Prompt, Usage
 
 _SHAPE = "it is not JSON of the schema below, and nothing else"
@@ -66,6 +67,7 @@ class Retrying:
     ) -> Iterator[Generation]:
         """As the engine does; an answer asked for again comes when it is accepted or given up."""
         asked: dict[str, Prompt] = {}
+        stopped = False
         earlier: dict[str, Generation] = {}
         again: deque[Prompt] = deque()
 
@@ -77,22 +79,39 @@ class Retrying:
                 asked[prompt.id] = prompt
                 yield prompt
 
+        def going() -> bool:
+            nonlocal stopped
+            stopped = stopped or not keep_going()
+            return not stopped
+
         stream: Iterable[Prompt] = first()
         while True:
-            for generation in self._engine.generate(stream, keep_going):
+            for generation in self._engine.generate(stream, going):
                 prompt = asked[generation.id]
                 made = _joined(earlier.pop(prompt.id, None), generation)
-                reason = fault(prompt, made)
-                if reason is None or made.attempts >= self._attempts:
+                follow_up = self._refused(prompt, made)
+                if follow_up is None:
                     del asked[prompt.id]
                     yield made
                 else:
                     earlier[prompt.id] = made
-                    again.append(_follow_up(prompt, made, reason))
-            if not again:
+                    again.append(follow_up)
+            if stopped or not again:
                 return
             stream = list(again)
             again.clear()
+
+    def _refused(self, prompt: Prompt, made: Generation) -> Prompt | None:
+        """What to ask again, if the answer is refused and there is room to ask."""
+        reason = fault(prompt, made) if made.attempts < self._attempts else None
+        if reason is None:
+            return None
+        follow_up = _follow_up(prompt, made, reason)
+        try:
+            check_fits(follow_up, self._engine)
+        except DocumentError:
+            return None
+        return follow_up
 
     def stream(self, prompt: Prompt) -> Iterator[str | Generation]:
         """The answer that is kept, in one piece where it is checked first; else as it comes."""
@@ -114,7 +133,8 @@ def _joined(before: Generation | None, now: Generation) -> Generation:
         images=now.usage.images,
     )
     attempts = before.attempts + 1
-    kept = [note for note in now.degraded if not note.startswith("attempts:")]
+    notes = dict.fromkeys((*before.degraded, *now.degraded))
+    kept = [note for note in notes if not note.startswith("attempts:")]
     return now.model_copy(
         update={
             "usage": usage,

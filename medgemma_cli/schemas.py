@@ -117,6 +117,7 @@ def _string(node: Node) -> Any:
     if "format" in node:
         if node["format"] not in ("quote", "date"):
             raise ValueError("a string's format is quote or date")
+        _refuse(set(node) & {"minLength", "maxLength"})
         return kinds.SCALARS[node["format"]]
     longest = _count(node, "maxLength", kinds.TEXT_CHARACTERS)
     return kinds.text(longest, _count(node, "minLength", 1))

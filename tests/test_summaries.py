@@ -2,9 +2,7 @@
 
 import errno
 import hashlib
-import html
 import os
-import re
 import signal
 import stat
 from collections.abc import Iterator
@@ -14,18 +12,15 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from markdown_it import MarkdownIt
 
 from medgemma_cli import files, summaries
 from medgemma_cli.errors import DocumentError, StorageError
-from medgemma_cli.records import ErrorInfo, Flag, ModelInfo, Record, TemplateInfo
+from medgemma_cli.records import Flag, ModelInfo, Record, TemplateInfo
 from medgemma_cli.summaries import output_name, render, state
 
 KEY = "ab" * 32
 CREATED = "2026-01-02T03:04:05.000006+00:00"
-ERROR = ErrorInfo(code="no_text", stage="read", hint="Export it again.")
 FLAG = Flag(rule="truncated", severity="review", where="output", why="The answer stops early.")
-HOSTILE = "<script>x</script> ![i](http://evil.test) [l](http://evil.test) <!-- c --> # h | p"
 
 
 @pytest.fixture(autouse=True)
@@ -147,12 +142,13 @@ COMPONENT = st.text(
 
 @given(st.lists(COMPONENT, min_size=1, max_size=3), st.none() | st.text(max_size=20))
 def test_the_last_component_fits_a_file_system(parts: list[str], salt: str | None) -> None:
-    """Fault 36: at most 255 bytes, in the same folder, with `.md` at its end."""
-    relative = "/".join(parts)
-    folder, _, last = output_name(relative, salt=salt).rpartition("/")
+    """Fault 36: at most 255 bytes, in the same folder if that fits, with `.md` at its end."""
+    *folders, last = output_name("/".join(parts), salt=salt).split("/")
     assert len(last.encode()) <= 255
     assert last.endswith(".md")
-    assert relative == "-" or folder == "/".join(parts[:-1])
+    for folder, part in zip(folders, parts[:-1], strict=True):
+        assert len(folder.encode()) <= 255
+        assert folder == part or len(part.encode()) > 255
 
 
 def test_a_folder_that_is_not_utf_8_still_gives_a_path_that_can_be_made(out: Path) -> None:
@@ -169,91 +165,6 @@ def test_a_folder_called_quarantine_keeps_its_summaries(out: Path) -> None:
 
 
 # -- the text ----------------------------------------------------------------------------------
-
-
-def test_an_ok_record_is_rendered_whole() -> None:
-    """Notice, fields, quotes, empty lists and provenance are all in the file."""
-    text = render(record())
-    for part in (
-        "# ward/a.txt",
-        "> Check against the source.",
-        "## Summary\n\nStable.",
-        "## Key findings\n\n- No fever\n  > afebrile",
-        "## Recommendations\n\nNone stated.",
-        "google/medgemma at 1a2b, engine local",
-        "9 characters of 10",
-        "ok, attempt 1",
-        CREATED,
-    ):
-        assert part in text, part
-    assert "## Flags" not in text
-
-
-def test_a_flagged_record_shows_its_flags() -> None:
-    """The flag's severity, rule, reason and place are there beside the output."""
-    text = render(record(status="flagged", flags=(FLAG,)))
-    assert "- **review** `truncated` The answer stops early. (output)" in text
-    assert "Stable." in text
-
-
-@pytest.mark.parametrize("status", ["failed", "rejected"])
-def test_a_record_without_output_says_why(status: str) -> None:
-    """Code, stage and next step stand where the summary would."""
-    text = render(record(status=status, output=None, error=ERROR, sha256=None, coverage={}))
-    assert "## No summary was made" in text
-    assert f"{status}: `no_text` (read). Export it again." in text
-    assert "not read" in text
-    assert "Key findings" not in text
-
-
-def test_degraded_readings_are_named() -> None:
-    """What was degraded is in the provenance, and nothing is called nothing."""
-    assert "composited:white, frame:1/3" in render(
-        record(degraded=("composited:white", "frame:1/3"))
-    )
-    assert "| degraded | nothing |" in render(record())
-
-
-@pytest.mark.parametrize("status", ["ok", "flagged", "failed", "rejected"])
-def test_nothing_from_outside_acts_in_a_summary(status: str) -> None:
-    """Fault 94: hostile names, answers, quotes and reasons make no tag, image or link."""
-    failed = status in {"failed", "rejected"}
-    output = {
-        "summary": f"{HOSTILE}\n- {HOSTILE}\n# {HOSTILE}\n1. {HOSTILE}\n***\n---\n===\n> q",
-        "key_findings": [{"statement": f"- {HOSTILE}", "quote": f"1) {HOSTILE}"}],
-        "recommendations": [HOSTILE, "- x", "+ y"],
-        "n": 3,
-    }
-    text = render(
-        record(
-            status=status,
-            source=HOSTILE,
-            output=None if failed else output,
-            error=ERROR if failed else None,
-            flags=(FLAG.model_copy(update={"why": HOSTILE, "where": HOSTILE}),),
-            degraded=(HOSTILE,),
-        )
-    )
-    shown = MarkdownIt("commonmark").enable("table").render(text)
-    body, _, block = shown.rpartition("<!--")
-    assert "medgemma.summary/1" in block
-    assert not re.search(r"<(script|img|a|!--|h[3-6])\b", body)
-    assert body.count("<h1>") == 1
-    assert body.count("<h2>") == (1 if failed else len(output)) + 1
-    assert "<script>x</script>" in html.unescape(body)
-
-
-def test_a_name_with_a_newline_or_esc_is_shown_escaped() -> None:
-    """Fault 34: the heading shows what the name holds, not a space or nothing."""
-    shown = MarkdownIt("commonmark").render(render(record(source="a\nb c\x1b[2J.txt")))
-    assert r"<h1>a\x0ab c\x1b[2J.txt</h1>" in shown
-
-
-def test_control_characters_of_an_answer_are_visible() -> None:
-    """Fault 93: ESC and bidi characters of the output stand in the file as escapes."""
-    text = render(record(output={"summary": "x\x1b]52;c;y\x07\u202ez"}))
-    assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", text)
-    assert r"\\x1b\]52;c;y\\x07\\u202ez" in text
 
 
 def test_rendering_is_the_same_every_time() -> None:

@@ -8,7 +8,8 @@ from medgemma_cli.engines.decode import Decoding
 from medgemma_cli.engines.encoding import Encoder
 from medgemma_cli.engines.grammar import Compiler
 from medgemma_cli.engines.loading import Loaded
-from medgemma_cli.engines.writing import Answer, JsonAnswer, Plan
+from medgemma_cli.engines.plan import Plan
+from medgemma_cli.engines.writing import Answer, JsonAnswer
 from medgemma_cli.records import Generation, Image, Prompt, Usage
 
 
@@ -128,6 +129,8 @@ class Batch:
         error = None
         if answer.bad:
             error = "bad_logits"
+        elif answer.broken:
+            error = "engine"
         elif thinking:
             error = "unclosed_thought"
         elif not text.strip():

@@ -145,7 +145,7 @@ class Decoding:
             assert self._compiler is not None
             tokens = [self._compiler.tokens(option) for option in options]
             logs = self._score(line, logits, tokens)
-            answer.choose(options, tokens, choices.normalised(logs))
+            answer.choose(tokens, choices.normalised(logs))
 
     def _constrain(self, lines: list[int], scores: "torch.Tensor") -> None:
         """Put what the grammars forbid, or a free text may not end with yet, at minus infinity."""

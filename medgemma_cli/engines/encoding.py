@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from medgemma_cli.engines.thoughts import CLOSE, OPEN, strip_thoughts
 from medgemma_cli.errors import ConfigError, DocumentError
-from medgemma_cli.records import Image, Prompt
+from medgemma_cli.records import Image, Message, Prompt
 
 _SENTINEL = re.compile("\ue000([0-9]+)\ue001")
 # In Gemma's vocabulary, but not (or not everywhere) declared special.
@@ -62,7 +62,7 @@ class Encoder:
         self._thought = (known.get(OPEN, -1), known.get(CLOSE, -1))
         turn_end = known.get("<end_of_turn>")
         self.stop = [i for i in (tokenizer.eos_token_id, turn_end) if i is not None]
-        self._cache: OrderedDict[tuple[str, int], Encoded] = OrderedDict()
+        self._cache: OrderedDict[tuple[str, tuple[Message, ...]], Encoded] = OrderedDict()
 
     def encode(self, prompt: Prompt) -> Encoded:
         """The ids of a prompt; the last few are remembered.
@@ -70,8 +70,8 @@ class Encoder:
         Raises:
             DocumentError: ``control_tokens``, a part's text made one; ``no_vision``.
         """
-        # A prompt asked again has the same id and more messages.
-        mark = (prompt.id, len(prompt.messages))
+        # A prompt asked again has the same id and other messages.
+        mark = (prompt.id, prompt.messages)
         if mark in self._cache:
             return self._cache[mark]
         encoded = Encoded(self._encode(prompt), prompt.images)

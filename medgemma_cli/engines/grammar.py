@@ -44,6 +44,11 @@ class Compiler:
         # In the order in which they are preferred: what goes on to another field comes last.
         ends.sort(key=lambda piece: ("," in piece, -len(piece)))
         self.closers = [(piece, pieces[piece]) for piece in ends if piece]
+        self._openings = np.array(
+            [token for piece, token in pieces.items() if piece[:1] == '"' and piece != '"'],
+            np.int64,
+        )
+        self._opening = pieces.get('"', -1)
         # Tokens that end one list item and begin the next: without them, every end is seen.
         self._crossing = np.array(
             [token for piece, token in pieces.items() if '",' in piece or "}," in piece], np.int64
@@ -96,6 +101,11 @@ class Compiler:
             mask[allowed] = 0
             if not mask.any():
                 mask[allowed] = 1
+
+    def drop_openings(self, mask: "Array") -> None:
+        """Forbid tokens that begin a string and have some of it, where the mark alone may come."""
+        if self._opening >= 0 and mask[self._opening]:
+            mask[self._openings] = 0
 
     def bytes(self, token: int) -> bytes:
         """A token's text, in UTF-8; it may be a part of a character."""

@@ -11,13 +11,12 @@ says ``truncated``.
 import json
 from typing import Any
 
-from medgemma_cli import choices, decoding
+from medgemma_cli import choices
 from medgemma_cli.engines.grammar import Compiler, Matcher
 from medgemma_cli.engines.jsonstate import JsonState
+from medgemma_cli.engines.plan import Plan
 from medgemma_cli.records import ChoiceScore, Limits
 
-_NUMBER_TOKENS = 18  # the longest number or date, a token a character, and its end
-_MARGIN = 4
 _FOREVER = 4000
 _CUT = "truncated"
 
@@ -44,6 +43,11 @@ class Answer:
         self._stop = stop
 
     @property
+    def broken(self) -> bool:
+        """Whether a grammar gave up on it."""
+        return False
+
+    @property
     def complete(self) -> bool:
         """Whether the answer came to an end of its own."""
         return bool(self.ids) and self.ids[-1] in self._stop
@@ -65,53 +69,6 @@ class Answer:
     def _add(self, token: int, log: float | None) -> None:
         self.ids.append(token)
         self.logs.append(log)
-
-
-class Plan:
-    """What of a JSON Schema the writing of it needs to know, by property name.
-
-    Attributes:
-        choices: the options of those names that stand for one choice, to be scored.
-        rules: how a choice is decided by its probabilities.
-        quotes: the names of quotes.
-        texts: the names of texts of the model's own.
-        slack: the tokens that all numbers, dates and choices may take over the shortest.
-    """
-
-    def __init__(self, schema: str, compiler: Compiler) -> None:
-        self.choices: dict[str, list[str]] = {}
-        self.rules: dict[str, Any] = {}
-        self.quotes: set[str] = set()
-        self.texts: set[str] = set()
-        self.slack = _MARGIN
-        seen: dict[str, int] = {}
-        self._root = decoding.schema(schema)
-        for name, node in self._properties(self._root):
-            seen[name] = seen.get(name, 0) + 1
-            node = decoding.resolve(node, self._root)
-            node = decoding.resolve(node.get("items", node), self._root)
-            kinds = node.get("anyOf", [node])
-            if all(isinstance(option, str) for option in node.get("enum", [0])):
-                self.choices[name] = node["enum"]
-                self.slack += max(len(compiler.tokens(option)) for option in node["enum"])
-            elif any(kind.get("format") == "quote" for kind in kinds):
-                self.quotes.add(name)
-            elif any("maxLength" in kind for kind in kinds):
-                self.texts.add(name)
-            elif "properties" not in node:
-                self.slack += _NUMBER_TOKENS
-            if rule := node.get("x-decide"):
-                self.rules[name] = rule
-        for name in [name for name, times in seen.items() if times > 1]:
-            # Which of them is meant cannot be told by the name alone.
-            self.choices.pop(name, None)
-
-    def _properties(self, node: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-        node = decoding.resolve(node, self._root)
-        own = list(node.get("properties", {}).items())
-        below = [n for _, n in own] + [node[key] for key in ("items",) if key in node]
-        below += node.get("anyOf", [])
-        return own + [pair for n in below for pair in self._properties(n)]
 
 
 class JsonAnswer(Answer):
@@ -137,15 +94,25 @@ class JsonAnswer(Answer):
         self._forced()
 
     @property
+    def broken(self) -> bool:
+        """Whether the grammar gave up: nothing can be said of the text then."""
+        failed: bool = self.matcher.is_error()
+        return failed
+
+    @property
     def complete(self) -> bool:
-        """Whether the JSON is closed."""
-        stopped: bool = self.matcher.is_stopped()
-        return stopped
+        """Whether the JSON is closed; llguidance stops, too, when it gives up."""
+        return bool(self.matcher.is_stopped() and not self.matcher.is_error())
 
     def restrict(self, mask: Any) -> None:
         """Take from the allowed tokens, uint8 of shape (vocabulary,), what must not come."""
         self._compiler.drop_crossing(mask)
-        if self._state.in_string or not (self._repeating or self._closing):
+        if self._state.in_string:
+            return
+        if self._plan.options(self._state.path):
+            # A choice is scored from its first letter: none may come with the quotation mark.
+            self._compiler.drop_openings(mask)
+        if not (self._repeating or self._closing):
             return
         ends = [t for piece, t in self._compiler.closers if piece[0] in "]}" and mask[t]]
         if ends and self._repeating:
@@ -159,20 +126,24 @@ class JsonAnswer(Answer):
     def options(self) -> list[str] | None:
         """What may be written here, each to its closing quotation mark, where a choice begins."""
         state = self._state
-        options = self._plan.choices.get(state.key)
-        if options is None:
+        options = self._plan.options(state.path)
+        begun = state.in_string and state.string == b""
+        if options is None or not (begun or (not state.in_string and state.last in (b":", b"["))):
             return None
-        if state.in_string and state.string == b"" and state.last == b'"':
-            return [f'{_escaped(option)}"' for option in options]
-        return [f'"{_escaped(o)}"' for o in options] if state.last == b":" else None
+        made = [f'{_escaped(o)}"' if begun else f'"{_escaped(o)}"' for o in options]
+        return made if all(map(self._fits_here, made)) else None
 
-    def choose(
-        self, options: list[str], tokens: list[list[int]], probabilities: list[float]
-    ) -> None:
-        """Write an option of `options`, now that their probabilities are known."""
-        names = self._plan.choices[self._state.key]
+    def _fits_here(self, option: str) -> bool:
+        tokens = self._compiler.tokens(option)
+        whole: bool = self.matcher.validate_tokens(tokens) == len(tokens)
+        return whole
+
+    def choose(self, tokens: list[list[int]], probabilities: list[float]) -> None:
+        """Write one of the `options`, given as tokens, now that their probabilities are known."""
+        path = self._state.path
+        names = self._plan.choices[path]
         scored = dict(zip(names, probabilities, strict=True))
-        chosen = choices.pick(scored, self._plan.rules.get(self._state.key))
+        chosen = choices.pick(scored, self._plan.rules.get(path))
         at = self._state.size - self._state.in_string
         self.scores = (*self.scores, ChoiceScore(at=at, options=scored))
         self._write(tokens[names.index(chosen)])
@@ -219,15 +190,16 @@ class JsonAnswer(Answer):
 
     def _end(self, matcher: Matcher, state: JsonState) -> list[int]:
         """Tokens that bring the end nearer; none where only the model may say what comes."""
-        text = state.in_string and state.key in self._plan.texts | self._plan.quotes
-        if text or (not state.in_string and state.last not in b":-.0123456789"):
+        path, plan = state.path, self._plan
+        own = state.in_string and (path in plan.texts or path in plan.quotes)
+        if own or (not state.in_string and state.last not in b":-.0123456789"):
             starts = '"' if state.in_string else "]},"
             for piece, token in self._compiler.closers:
                 if piece[0] in starts and matcher.validate_tokens([token]) == 1:
                     return [token]
-        if state.in_string and state.key in self._plan.quotes:
+        if state.in_string and path in plan.quotes:
             return [self._longest(matcher)]
-        if state.in_string and state.key in self._plan.texts:
+        if state.in_string and path in plan.texts:
             cut = self._compiler.tokens(f" {_CUT}" if state.string else _CUT)
             return cut if matcher.validate_tokens(cut) == len(cut) else [self._longest(matcher)]
         return []
@@ -237,9 +209,9 @@ class JsonAnswer(Answer):
         return max(self._compiler.allowed(matcher), key=lambda t: len(self._compiler.bytes(t)))
 
     def _cost(self, matcher: Matcher, state: JsonState, *, full: bool = False) -> int:
-        """How many tokens closing takes; with `full`, every list gets an item first."""
+        """The most tokens that closing can take; with `full`, every list gets an item first."""
         count = 0
-        while count < _FOREVER:
+        while count < _FOREVER and not matcher.is_error():
             tokens = matcher.compute_ff_tokens()
             if not tokens and matcher.is_stopped():
                 return count
@@ -247,14 +219,33 @@ class JsonAnswer(Answer):
             if not tokens and not opening:
                 tokens = self._end(matcher, state)
             if not tokens:
-                allowed = self._compiler.allowed(matcher)
-                kept = [t for t in allowed if self._compiler.bytes(t)[:1] != b"]"]
-                tokens = (kept if opening else allowed)[:1]
+                tokens = self._dearest(matcher, state)
             for token in tokens:
                 matcher.consume_token(token)
                 state.feed(self._compiler.bytes(token))
             count += len(tokens)
         return count
+
+    def _dearest(self, matcher: Matcher, state: JsonState) -> list[int]:
+        """What the model may write, where only it may say, at its longest."""
+        options = self._plan.options(state.path)
+        if options and state.in_string and state.string == b"":
+            dear = max((self._compiler.tokens(f'{_escaped(o)}"') for o in options), key=len)
+            if matcher.validate_tokens(dear) == len(dear):
+                return dear
+        # A number that begins with 0 is soon over; a union's object takes more than its word.
+        order = b"-1234567890" if state.in_string else b'{["-123456789.0'
+        allowed = [
+            (self._compiler.bytes(token), token) for token in self._compiler.allowed(matcher)
+        ]
+
+        def rank(piece: tuple[bytes, int]) -> tuple[bool, int, int]:
+            data = piece[0]
+            place = order.find(data[:1]) if data else -1
+            ends = data[:1] in (b"]", b"}", b",") or (state.in_string and data[:1] == b'"')
+            return (ends, place if place >= 0 else len(order), len(data))
+
+        return [min(allowed, key=rank)[1]]
 
     def _watch_repeats(self) -> None:
         """See whether the list being written has just said the same thing again."""

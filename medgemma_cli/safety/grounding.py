@@ -6,7 +6,7 @@ compare numbers, drugs, negations or sides; a record's `facts` stays empty until
 
 from collections.abc import Iterable
 
-from medgemma_cli.quoting import locate
+from medgemma_cli.quoting import line_of, locate
 from medgemma_cli.records import Flag, Quote
 
 
@@ -18,7 +18,7 @@ def check_quotes(quotes: Iterable[tuple[str, str]], text: str) -> tuple[list[Quo
         span = locate(quote, text)
         if span:
             start, end = span
-            line = text.count("\n", 0, start) + 1
+            line = line_of(start, text)
             found.append(Quote(text=text[start:end], start=start, end=end, where=where, line=line))
         else:
             why = "The quote does not stand in the document; do not rely on the finding."

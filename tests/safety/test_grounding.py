@@ -6,7 +6,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from medgemma_cli.safety.grounding import check_quotes, locate
+from medgemma_cli.quoting import locate
+from medgemma_cli.safety.grounding import check_quotes
 
 NOTE = (
     "Plan:\r\n  Start amoxicillin 500 mg\r\n  three times daily (7 days).\r\n"
@@ -116,20 +117,17 @@ def test_a_long_quote_in_a_long_text_is_quick() -> None:
     assert time.perf_counter() - started < 5
 
 
-def test_quotes_of_findings_are_checked_where_they_are() -> None:
+def test_quotes_are_checked_where_they_are() -> None:
     """A found quote becomes a record of the text's own words; one not there becomes a flag."""
-    output = {
-        "summary": "No quote here.",
-        "key_findings": [
-            {"statement": "On antibiotics", "quote": "amoxicillin 500 mg three times daily"},
-            {"statement": "Bone broken", "quote": "a fracture"},
-        ],
-        "main": {"statement": "No break", "quote": "No fracture."},
-    }
-    quotes, flags = check_quotes(output, NOTE)
-    assert [quote.text for quote in quotes] == [
-        "amoxicillin 500 mg\r\n  three times daily",
-        "No fracture.",
+    pairs = [
+        ("key_findings[0]", "amoxicillin 500 mg three times daily"),
+        ("key_findings[1]", "a fracture"),
+        ("main", "No fracture."),
+    ]
+    quotes, flags = check_quotes(iter(pairs), NOTE)
+    assert [(quote.where, quote.text, quote.line) for quote in quotes] == [
+        ("key_findings[0]", "amoxicillin 500 mg\r\n  three times daily", 2),
+        ("main", "No fracture.", 4),
     ]
     assert all(NOTE[quote.start : quote.end] == quote.text for quote in quotes)
     assert [(f.rule, f.severity, f.where, f.value) for f in flags] == [
@@ -138,7 +136,30 @@ def test_quotes_of_findings_are_checked_where_they_are() -> None:
     assert "fracture" not in flags[0].why
 
 
-def test_an_output_without_findings_has_nothing_to_check() -> None:
-    """Texts, numbers and objects without a quote are passed over."""
-    output = {"summary": "x", "n": 3, "items": ["a"], "odd": {"statement": "s"}, "none": []}
-    assert check_quotes(output, NOTE) == ([], [])
+def test_the_same_quote_twice_is_two_quotes() -> None:
+    """Each finding has its own."""
+    quotes, flags = check_quotes([("a", "7 days"), ("b", "7 days")], NOTE)
+    assert [(quote.where, quote.text) for quote in quotes] == [("a", "7 days"), ("b", "7 days")]
+    assert flags == []
+
+
+@pytest.mark.parametrize("quote", ["", " ", "\x00", "\ud800", "("])
+def test_a_quote_of_nothing_is_flagged(quote: str) -> None:
+    """No words are no evidence."""
+    quotes, flags = check_quotes([("a", quote)], "a b c")
+    assert (quotes, [flag.value for flag in flags]) == ([], [quote])
+
+
+def test_an_output_without_quotes_has_nothing_to_check() -> None:
+    """No pairs, no quotes, no flags."""
+    assert check_quotes([], NOTE) == ([], [])
+
+
+@given(st.lists(st.sampled_from(["no fever", "a cough", "5 mg", "absent"]), max_size=5))
+def test_every_quote_is_found_or_flagged(wanted: list[str]) -> None:
+    """None is passed over, and their order stays."""
+    text = "There is no fever.\nThere is a cough.\nTake 5 mg."
+    quotes, flags = check_quotes([(str(i), quote) for i, quote in enumerate(wanted)], text)
+    assert [quote.text for quote in quotes] == [quote for quote in wanted if quote != "absent"]
+    assert len(quotes) + len(flags) == len(wanted)
+    assert all(text.splitlines()[(quote.line or 0) - 1].count(quote.text) for quote in quotes)
