@@ -46,8 +46,9 @@ format: setup  ## let ruff format and fix
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: setup  ## what the tool itself costs, without a model
+bench: setup  ## what the tool itself costs, and what decoding inside a grammar does
 	$(BIN)/python benchmarks/overhead.py
+	$(BIN)/python benchmarks/constrained.py
 
 clean:  ## remove the virtual environment and caches; summaries stay
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -94,7 +94,7 @@ def one_by_one(checkpoint: models.Checkpoint, repeats: int, count: int) -> dict[
     """Seconds a document at a batch of one, against free text as long."""
     clock = Clock()
     engine = LocalEngine(checkpoint, LocalOptions(batch_size=1), tokens=clock)
-    bound = prompts("labs", count, Limits(max_new_tokens=400))
+    bound = prompts("labs", count, Limits(max_new_tokens=200))
     list(engine.generate(bound[:1]))
     ratios, passes, written = [], 0, 0
     for _ in range(repeats):

@@ -7,9 +7,6 @@ words and may stand between them, up to three together. Scripts that put no spac
 are cut at their punctuation into clauses, long clauses every 40 characters. A line or sentence of
 under three words counts with the next one; a whole text of under three words is its own quote.
 A run of over 60 characters without a space (base64, a URL) cannot be quoted.
-
-Sentences are told by their punctuation and the capital after it: a bound on what a quote may
-span, not a claim about grammar.
 """
 
 import re
@@ -18,6 +15,8 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
+
+from medgemma_cli.sentences import SENTENCE_MARKS, TOKEN, sentences
 
 MIN_WORDS = 3
 MAX_WORDS = 40
@@ -52,16 +51,9 @@ _CLAUSE = 40
 _SHORTEST_CLAUSE = 4
 _LONGEST_RUN = 200
 
-_TOKEN = re.compile(r"\S+")
 _HAS_UNSPACED = re.compile(f"[{UNSPACED}]")
 _HAS_WORD = re.compile(rf"[^\s{_SIGN_CLASS}]")
-_LINE_ENDS = re.compile(r"\r\n|[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")
-_SENTENCE_MARKS = ("。", "！", "？")
-_CLAUSE_MARKS = (*_SENTENCE_MARKS, "，", "；", "、", "：")
-_GOES_ON = (".", "!", "?", ":", ";", *_SENTENCE_MARKS, "；")
-_ABBREVIATIONS = re.compile(
-    r"drs?|mrs?|ms|prof|st|vs|no|approx|ca|e\.g|i\.e|fig|hr|fr|sra?|[A-Z]", re.ASCII
-)
+_CLAUSE_MARKS = (*SENTENCE_MARKS, "，", "；", "、", "：")
 # Punctuation that a quote may leave out; signs that change what is said (< - + ± .5 ?) stay.
 _OPENING = re.compile(r"[(\[{\"'“‘«*_#|]*")
 _HEAD = re.compile(r"[(\[<>≤≥±~+-]?[0-9]{1,3}")
@@ -118,11 +110,6 @@ def locate(quote: str, text: str) -> tuple[int, int] | None:
     return None
 
 
-def line_of(at: int, text: str) -> int:
-    """The line of a character, from 1."""
-    return len(_LINE_ENDS.findall(text, 0, at)) + 1
-
-
 class _Folded(NamedTuple):
     """A text with its white space folded, and where in it a quote may begin and end."""
 
@@ -143,7 +130,7 @@ def _fold(text: str) -> _Folded:
     starts: set[int] = set()
     ends: set[int] = set()
     words, here, there, at = [], [], [], 0
-    for match in _TOKEN.finditer(text):
+    for match in TOKEN.finditer(text):
         word = match.group()
         words.append(word)
         here.append(at)
@@ -189,7 +176,7 @@ def _is_letter(character: str) -> bool:
 
 def _all_pieces(text: str) -> list[str]:
     pieces: list[str] = []
-    for sentence in _glued(_sentences(text)):
+    for sentence in _glued(sentences(text)):
         for i, word in enumerate(sentence):
             own = _pieces(word)
             if i and _is_one_number(sentence[i - 1], word):
@@ -232,35 +219,6 @@ def _longest(words: list[str], start: int) -> str | None:
     if counted >= MIN_WORDS:
         return " ".join(words[start:end])
     return words[start] if _HAS_UNSPACED.search(words[start]) else None
-
-
-def _sentences(text: str) -> Iterator[list[str]]:
-    """The words of each sentence; a line that goes on in small letters goes on."""
-    sentence: list[str] = []
-    end = 0
-    for match in _TOKEN.finditer(text):
-        word = match.group()
-        if sentence and _is_end(sentence[-1], text[end : match.start()], word):
-            yield sentence
-            sentence = []
-        sentence.append(word)
-        end = match.end()
-    if sentence:
-        yield sentence
-
-
-def _is_end(before: str, gap: str, after: str) -> bool:
-    """Whether a sentence or line ends between two words."""
-    goes_on = after[0].islower()
-    lines = len(_LINE_ENDS.findall(gap))
-    if lines:
-        return lines > 1 or not goes_on or before.endswith(_GOES_ON)
-    bare = before.rstrip("\"')]}”’*_")
-    if not bare.endswith((".", "!", "?", *_SENTENCE_MARKS)):
-        return False
-    name = bare.removesuffix(".").lstrip("(")
-    known = _ABBREVIATIONS.fullmatch(name) or _ABBREVIATIONS.fullmatch(name.lower())
-    return not goes_on and not known
 
 
 def _glued(sentences: Iterator[list[str]]) -> list[list[str]]:
@@ -325,7 +283,7 @@ def _cuts(word: str) -> Iterator[tuple[int, bool]]:
         if not wanted or not _may_cut(word, at):
             continue
         run += size
-        apart = word[at - 1] in _SENTENCE_MARKS or run + _CLAUSE >= _LONGEST_RUN
+        apart = word[at - 1] in SENTENCE_MARKS or run + _CLAUSE >= _LONGEST_RUN
         yield at, apart
         run = 0 if apart else run
         start = at

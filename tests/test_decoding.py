@@ -9,7 +9,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from medgemma_cli.contracts import contract
-from medgemma_cli.decoding import Output, leaves, parse, quotes, settle
+from medgemma_cli.decoding import Output, parse, quotes, settle
+from medgemma_cli.jsonplaces import leaves
 from medgemma_cli.records import ChoiceScore, Contract, Generation
 
 BLOCK: dict[str, Any] = {

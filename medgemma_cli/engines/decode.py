@@ -74,7 +74,9 @@ class Decoding:
 
     def _prefill(self) -> "torch.Tensor":
         positions = (self._mask.cumsum(dim=-1) - 1).clamp(min=0)
-        return self._logits(self._first, position_ids=positions, logits_to_keep=1)[:, -1]
+        logits = self._logits(self._first, position_ids=positions, logits_to_keep=1)[:, -1]
+        self._first = {}  # images are large and not needed again
+        return logits
 
     def _pass(self, count: int) -> "torch.Tensor":
         """Show the next `count` tokens of every answer; logits of shape (lines, vocabulary)."""
@@ -95,7 +97,8 @@ class Decoding:
         """Shape (lines, length, vocabulary), fp32."""
         passed = self._cache if cache is None else cache
         made = self._model(**inputs, past_key_values=passed, use_cache=True, **more)
-        logits: torch.Tensor = made.logits.float()
+        # A model spread over devices answers on its last one.
+        logits: torch.Tensor = made.logits.to(self._ids.device).float()
         return logits
 
     def _drop_done(self) -> None:

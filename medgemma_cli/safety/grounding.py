@@ -6,8 +6,9 @@ compare numbers, drugs, negations or sides; a record's `facts` stays empty until
 
 from collections.abc import Iterable
 
-from medgemma_cli.quoting import line_of, locate
+from medgemma_cli.quoting import locate
 from medgemma_cli.records import Flag, Quote
+from medgemma_cli.sentences import line_of
 
 
 def check_quotes(quotes: Iterable[tuple[str, str]], text: str) -> tuple[list[Quote], list[Flag]]:
