@@ -8,7 +8,8 @@ steps      A batch of 16, `summarize` inside its grammar against the same prompt
            Tokens a second over those steps in which the whole batch is writing, so that neither
            arm is helped by answers that end early; prefill is not counted.
 documents  One document at a time, `labs` inside its grammar against free text of exactly as many
-           tokens. Seconds a document, all of it; forward passes a token written.
+           tokens. Seconds a document, all of it; decoding passes a token written (the prompt's
+           own pass and those that score choices are in the seconds, not in the passes).
 """
 
 import argparse
@@ -136,7 +137,7 @@ def main() -> None:
     )
     print(
         f"one at a time: {single['seconds_ratio']:.2f} of the seconds of free text as long; "
-        f"{single['passes_a_token']:.2f} forward passes a token"
+        f"{single['passes_a_token']:.2f} decoding passes a token"
     )
 
 

@@ -18,6 +18,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jsonlines
 
@@ -65,7 +66,7 @@ def check(folder: Path, out: Path) -> Counter[str]:
             count[f"not answered: {record['error']['code']}"] += 1
             continue
         count["answers"] += 1
-        count["valid"] += is_valid(record["raw_text"])
+        count["valid"] += is_valid(record)
         count["cut"] += not is_json(record["raw_text"])
         count["shortened"] += "shortened" in record["degraded"]
         text = (folder / source).read_bytes().decode()
@@ -78,16 +79,15 @@ def check(folder: Path, out: Path) -> Counter[str]:
     return count
 
 
-def is_valid(text: str) -> bool:
-    """Whether an answer fits the `summarize` template, whatever kind of document it was for."""
+def is_valid(record: dict[str, Any]) -> bool:
+    """Whether an answer fits the `summarize` template, with quotes wherever there were any."""
     template = templates.load("summarize")
-    for contract in (template.contract, template.image_contract):
-        try:
-            decoding.parse(contract, text)
-        except ValueError:
-            continue
-        return True
-    return False
+    bare = any(flag["rule"] == "no_quotable_text" for flag in record["flags"])
+    try:
+        decoding.parse(template.image_contract if bare else template.contract, record["raw_text"])
+    except ValueError:
+        return False
+    return True
 
 
 def is_json(text: str) -> bool:

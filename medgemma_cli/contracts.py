@@ -97,6 +97,12 @@ def model(block: str, quotable: bool) -> type[BaseModel]:
     return made
 
 
+@lru_cache(maxsize=64)
+def wants_quotes(block: str) -> bool:
+    """Whether an `output:` block given as JSON has quotes, where there is a text to quote."""
+    return '"format": "quote"' in json.dumps(model(block, True).model_json_schema())
+
+
 def contract(
     block: OutputBlock, *, quotable: bool = True, decide: dict[str, Any] | None = None
 ) -> Contract:

@@ -18,12 +18,14 @@ from medgemma_cli.records import Contract, Flag, Generation
 class Output(NamedTuple):
     """A checked answer, and what was done to it (`repeats_dropped:…`, `at_bound:…`).
 
-    `dropped` has the paths, in what was written, of the items that were taken out.
+    `dropped` has the paths, in what was written, of the items that were taken out; `full` those of
+    tables that have as many rows as they may.
     """
 
     fields: dict[str, Any]
     notes: tuple[str, ...] = ()
     dropped: tuple[str, ...] = ()
+    full: tuple[str, ...] = ()
 
 
 def parse(contract: Contract, text: str) -> Output:
@@ -41,16 +43,24 @@ def parse(contract: Contract, text: str) -> Output:
         # `from None`: pydantic's message quotes its input.
         raise ValueError("the answer does not fit the contract") from None
     fields = made.model_dump(by_alias=True)
-    dropped = tuple(_drop_repeats(fields))
-    lists = Counter(path.rpartition("[")[0] for path in dropped)
-    notes = [f"repeats_dropped:{path}:{count}" for path, count in lists.items()]
     root = schema(contract.json_schema)
-    notes += [
-        f"at_bound:{path}"
+    values = list(_values(root, root, fields, ""))
+    lists = [
+        path
+        for path, node, value in values
+        if isinstance(value, list) and len(value) >= node["maxItems"]
+    ]
+    full = [path for path, _, value in values if path in lists and _is_table(value)]
+    dropped = tuple(_drop_repeats(fields))
+    again = Counter(path.rpartition("[")[0] for path in dropped)
+    notes = [f"repeats_dropped:{path}:{count}" for path, count in again.items()]
+    texts = [
+        path
         for path, node, value in _values(root, root, fields, "")
         if isinstance(value, str) and len(value) >= node.get("maxLength", math.inf)
     ]
-    return Output(fields, tuple(notes), dropped)
+    notes += [f"at_bound:{path}" for path in [*lists, *texts]]
+    return Output(fields, tuple(notes), dropped, tuple(full))
 
 
 @lru_cache(maxsize=64)
@@ -75,15 +85,23 @@ def _drop_repeats(value: Any, where: str = "") -> Iterator[str]:
     elif isinstance(value, list):
         for i, item in enumerate(value):
             yield from _drop_repeats(item, f"{where}[{i}]")
-        marks = [item["quote"] if _is_finding(item) else item for item in value]
+        # As JSON: 1 and true are equal in Python.
+        marks = [
+            json.dumps(item.get("quote", item) if _is_finding(item) else item) for item in value
+        ]
         again = [i for i, mark in enumerate(marks) if mark in marks[:i]]
         yield from (f"{where}[{i}]" for i in again)
         value[:] = [item for i, item in enumerate(value) if i not in again]
 
 
+def _is_table(value: list[Any]) -> bool:
+    """Whether a list has rows: what is left out of it is missing, not merely less important."""
+    return any(isinstance(item, dict) and not _is_finding(item) for item in value)
+
+
 def _is_finding(item: Any) -> bool:
     """Two rows of a table may quote the same line; two findings say the same."""
-    return isinstance(item, dict) and set(item) == {"quote", "statement"}
+    return isinstance(item, dict) and {"statement"} <= set(item) <= {"quote", "statement"}
 
 
 def quotes(contract: Contract, fields: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -98,13 +116,14 @@ def quotes(contract: Contract, fields: dict[str, Any]) -> Iterator[tuple[str, st
 def _values(
     node: dict[str, Any], root: dict[str, Any], value: Any, where: str
 ) -> Iterator[tuple[str, dict[str, Any], Any]]:
-    """Every value that is no object or list, with its path and its node."""
+    """Every value that is no object, with its path and its node; a list before its items."""
     node = _meant(node, root, value)
     if isinstance(value, dict):
         for name, item in value.items():
             below = f"{where}.{name}" if where else name
             yield from _values(node["properties"][name], root, item, below)
     elif isinstance(value, list):
+        yield where, node, value
         for i, item in enumerate(value):
             yield from _values(node["items"], root, item, f"{where}[{i}]")
     else:
@@ -139,7 +158,7 @@ def settle(
         the output, a choice in its band of doubt now ``uncertain``; the record's `confidence`;
         a flag for each such choice.
     """
-    if not generation.tokens and not generation.choices:
+    if contract.kind == "text" and not generation.tokens:
         return output, None, []
     if contract.kind == "text":
         whole = Leaf("answer", 0, len(generation.text), "")
@@ -151,6 +170,7 @@ def settle(
     fields: dict[str, dict[str, Any]] = {}
     flags: list[Flag] = []
     settled = dict(output.fields)
+    undecided: list[str] = []
     for leaf in leaves(generation.text):
         path, node = _now(leaf.path, output.dropped), nodes[leaf.path]
         if path is None:
@@ -161,9 +181,12 @@ def settle(
             if rule := node.get("x-decide"):
                 settled[path], flag = choices.decide(path, options, rule)
                 flags += [flag] if flag else []
+        elif "x-decide" in node:
+            undecided.append(f"undecided:{path}")
         elif "maxLength" in node and (measured := choices.of_text(generation, leaf)):
             fields[path] = measured
-    return output._replace(fields=settled), choices.confidence(fields), flags
+    settled_output = output._replace(fields=settled, notes=(*output.notes, *undecided))
+    return settled_output, choices.confidence(fields), flags
 
 
 def _now(path: str, dropped: tuple[str, ...]) -> str | None:

@@ -135,6 +135,9 @@ FAULTS: dict[str, Fault] = {
     "invalid_output": Fault(
         "check", "failed", "The answer does not fit the template; raise --max-new-tokens."
     ),
+    "budget": Fault(
+        "generate", "failed", "No whole answer fits the budget; raise --max-new-tokens."
+    ),
     "oom": Fault(
         "generate", "failed", "Out of memory with this document alone; use --precision nf4."
     ),

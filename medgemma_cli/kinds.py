@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, WithJsonSc
 # starts with punctuation and stays there.
 _REST = r"[^\u0000-\u001f\u007f]*$"
 TEXT_PATTERN = rf"^[\p{{L}}\p{{N}}]{_REST}"
-# A short one may be a value: <5, -3, ±2.
-VALUE_PATTERN = rf"^[<>≤≥±~+\-]?[\p{{L}}\p{{N}}]{_REST}"
+# A short one may be a value or a unit, which begins with anything: <5, ++, (3.5-5.0), %, /HPF.
+VALUE_PATTERN = rf"^[^ \u0000-\u001f\u007f]{_REST}"
 # ISO 8601, to the year, month or day; only days that exist (1900 to 2099).
 DATE_PATTERN = (
     r"^((19|20)[0-9]{2}(-(0[1-9]|1[0-2]))?"
@@ -25,6 +25,7 @@ TEXT_CHARACTERS = 500
 ITEM_CHARACTERS = 200
 LIST_ITEMS = 5
 LONGEST = 10_000
+MOST_OPTIONS = 64
 _STATEMENT_CHARACTERS = 160
 _QUOTE_CHARACTERS = 20_000  # more than any quote of `quoting` has
 _MOST_ITEMS = 100
@@ -59,6 +60,8 @@ def check_options(options: list[str]) -> None:
     """
     if "" in options or len(set(options)) < len(options):
         raise ValueError("a choice (enum) has an empty or repeated option")
+    if len(options) > MOST_OPTIONS:
+        raise ValueError(f"a choice (enum) has over {MOST_OPTIONS} options")
     if not all(option.isprintable() for option in options):
         raise ValueError("a choice (enum) has an option with a control character")
 

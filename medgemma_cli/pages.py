@@ -76,7 +76,7 @@ class _Output:
             lines += self._table(name, value)
         elif isinstance(value, list):
             items = [self._value(item, f"{name}[{i}]", name) for i, item in enumerate(value)]
-            lines += [f"- {_plain_start(item)}" for item in items] or ["None stated."]
+            lines += [f"- {_plain_start(item)}" for item in items] or ["None listed."]
         elif isinstance(value, str) and "\n" in value:
             lines += [_plain_start(markdown_text(line)) for line in value.splitlines()]
         else:
@@ -143,7 +143,9 @@ class _Output:
         found = self._place(quote, where, parent)
         if isinstance(found, Quote):
             place = f"line {found.line}: " if found.line else ""
-            self._evidence.append(f"{place}“{markdown_text(found.text)}”")
+            # A break between lines is shown: they may not be one thing.
+            lines = [markdown_text(line) for line in found.text.splitlines() if line.strip()]
+            self._evidence.append(f"{place}“{' / '.join(lines)}”")
         else:
             self._evidence.append(f"**not in the source**: “{markdown_text(quote)}”")
         return f" \\[{len(self._evidence)}\\]"

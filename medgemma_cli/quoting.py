@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
-from medgemma_cli.sentences import SENTENCE_MARKS, TOKEN, sentences
+from medgemma_cli.sentences import SENTENCE_MARKS, TOKEN, Sentence, sentences
 
 MIN_WORDS = 3
 MAX_WORDS = 40
@@ -58,7 +58,7 @@ _CLAUSE_MARKS = (*SENTENCE_MARKS, "，", "；", "、", "：")
 _OPENING = re.compile(r"[(\[{\"'“‘«*_#|]*")
 _HEAD = re.compile(r"[(\[<>≤≥±~+-]?[0-9]{1,3}")
 _THOUSANDS = re.compile(r"[0-9]{3}(?:[.,][0-9]+)?[.,;:)\]]*")
-_CLOSERS = ".,;:!)]}\"'”’»*_|"
+_CLOSERS = ".,;:!)]}\"'”’»|"
 
 
 def chunks(text: str) -> list[str]:
@@ -155,8 +155,11 @@ def _core(word: str) -> tuple[int, int]:
     """Where a word begins and ends without the punctuation around it."""
     opening = _OPENING.match(word)
     opened = opening.end() if opening else 0
-    closed = len(word[opened:].rstrip(_CLOSERS)) + opened
-    return opened, closed
+    inside = word[opened:].rstrip(_CLOSERS)
+    # Bold or italics end in as many stars as they begin with; a star of its own marks a value.
+    while inside.endswith(("**", "__")) or (opened and inside.endswith(("*", "_"))):
+        inside = inside.rstrip("*_").rstrip(_CLOSERS)
+    return opened, opened + len(inside)
 
 
 def _may_cut(word: str, at: int) -> bool:
@@ -221,21 +224,24 @@ def _longest(words: list[str], start: int) -> str | None:
     return words[start] if _HAS_UNSPACED.search(words[start]) else None
 
 
-def _glued(sentences: Iterator[list[str]]) -> list[list[str]]:
-    """Short sentences joined with what follows, the last with what is before."""
+def _glued(found: Iterator[Sentence]) -> list[list[str]]:
+    """Short sentences joined with what follows, the last with what is before.
+
+    Not over a blank line: what stands apart is not one thing.
+    """
     joined: list[list[str]] = []
-    count = MIN_WORDS
-    for words in sentences:
-        if count < MIN_WORDS:
+    count, before, apart = MIN_WORDS, False, False
+    for words, apart_from in [*found, Sentence([], True)]:
+        if joined and count < MIN_WORDS and not apart_from:
             joined[-1].extend(words)
-        else:
-            joined.append(words)
-            count = 0
-        count += _count(words)
-    if len(joined) > 1 and count < MIN_WORDS:
-        last = joined.pop()
-        joined[-1].extend(last)
-    return joined
+            count += _count(words)
+            continue
+        if count < MIN_WORDS and before and not apart:
+            last = joined.pop()
+            joined[-1].extend(last)
+        before, apart, count = bool(joined), apart_from, _count(words)
+        joined.append(words)
+    return joined[:-1]
 
 
 def _count(words: list[str]) -> int:

@@ -4,6 +4,7 @@ An engine that decodes inside grammars cannot write what this refuses; for it, n
 here but one check. What was asked again is in the generation's `attempts` and `degraded`.
 """
 
+import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 
@@ -12,7 +13,8 @@ from medgemma_cli.engines.base import Engine, always, check_fits
 from medgemma_cli.errors import DocumentError
 from medgemma_cli.records import Generation, Message, ModelInfo, Part, Prompt, Usage
 
-_SHAPE = "it is not JSON of the schema below, and nothing else"
+_FENCED = re.compile(r"\s*```(?:json)?\s*\n(.*)\n\s*```\s*", re.DOTALL)
+_SHAPE = "it is not JSON of the schema below alone, without a code fence"
 _QUOTES = "these fields quote words that do not stand in the document: "
 
 
@@ -37,7 +39,7 @@ def fault(prompt: Prompt, generation: Generation) -> str | None:
 class Retrying:
     """An engine whose refused answers are asked for again, `attempts` times in all.
 
-    The last answer is handed on as it is: the checks after it say what is wrong with it.
+    The best answer is handed on as it is: the checks after it say what is wrong with it.
     """
 
     def __init__(self, engine: Engine, attempts: int) -> None:
@@ -88,7 +90,7 @@ class Retrying:
         while True:
             for generation in self._engine.generate(stream, going):
                 prompt = asked[generation.id]
-                made = _joined(earlier.pop(prompt.id, None), generation)
+                made = _joined(prompt, earlier.pop(prompt.id, None), _unfenced(generation))
                 follow_up = self._refused(prompt, made)
                 if follow_up is None:
                     del asked[prompt.id]
@@ -123,19 +125,36 @@ class Retrying:
             yield generation
 
 
-def _joined(before: Generation | None, now: Generation) -> Generation:
-    """The newer answer, with what both of them cost."""
+def _unfenced(generation: Generation) -> Generation:
+    """The answer without the code fence that many models put around JSON."""
+    match = _FENCED.fullmatch(generation.text)
+    if match is None:
+        return generation
+    return generation.model_copy(update={"text": match[1], "tokens": (), "choices": ()})
+
+
+def _quality(prompt: Prompt, generation: Generation) -> int:
+    """0 where nothing can be used, 1 where a quote is not there, 2 where all is well."""
+    if generation.error:
+        return 0
+    reason = fault(prompt, generation)
+    return 2 if reason is None else int(reason.startswith(_QUOTES))
+
+
+def _joined(prompt: Prompt, before: Generation | None, now: Generation) -> Generation:
+    """The better answer, of two as good the newer, with what both of them cost."""
     if before is None:
         return now
+    best = before if _quality(prompt, before) > _quality(prompt, now) else now
     usage = Usage(
         prompt_tokens=before.usage.prompt_tokens + now.usage.prompt_tokens,
         completion_tokens=before.usage.completion_tokens + now.usage.completion_tokens,
-        images=now.usage.images,
+        images=best.usage.images,
     )
     attempts = before.attempts + 1
     notes = dict.fromkeys((*before.degraded, *now.degraded))
     kept = [note for note in notes if not note.startswith("attempts:")]
-    return now.model_copy(
+    return best.model_copy(
         update={
             "usage": usage,
             "attempts": attempts,

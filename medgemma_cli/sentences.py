@@ -6,31 +6,40 @@ span, not a claim about grammar.
 
 import re
 from collections.abc import Iterator
+from typing import NamedTuple
 
 TOKEN = re.compile(r"\S+")
 """What stands between white space."""
 _LINE_ENDS = re.compile(r"\r\n|[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")
 SENTENCE_MARKS = ("。", "！", "？")
 """The ends of sentences in scripts that put no space behind them."""
+_EDITOR_LINES = re.compile(r"\r\n|[\n\r]")
 _GOES_ON = (".", "!", "?", ":", ";", *SENTENCE_MARKS, "；")
 _ABBREVIATIONS = re.compile(
     r"drs?|mrs?|ms|prof|st|vs|no|approx|ca|e\.g|i\.e|fig|hr|fr|sra?|[A-Z]", re.ASCII
 )
 
 
-def sentences(text: str) -> Iterator[list[str]]:
-    """The words of each sentence; a line that goes on in small letters goes on."""
+class Sentence(NamedTuple):
+    """The words of a sentence, and whether a blank line is before it."""
+
+    words: list[str]
+    apart: bool
+
+
+def sentences(text: str) -> Iterator[Sentence]:
+    """The sentences of a text; a line that goes on in small letters goes on."""
     sentence: list[str] = []
-    end = 0
+    end, apart = 0, False
     for match in TOKEN.finditer(text):
-        word = match.group()
-        if sentence and _is_end(sentence[-1], text[end : match.start()], word):
-            yield sentence
-            sentence = []
+        word, gap = match.group(), text[end : match.start()]
+        if sentence and _is_end(sentence[-1], gap, word):
+            yield Sentence(sentence, apart)
+            sentence, apart = [], len(_LINE_ENDS.findall(gap)) > 1
         sentence.append(word)
         end = match.end()
     if sentence:
-        yield sentence
+        yield Sentence(sentence, apart)
 
 
 def _is_end(before: str, gap: str, after: str) -> bool:
@@ -48,5 +57,5 @@ def _is_end(before: str, gap: str, after: str) -> bool:
 
 
 def line_of(at: int, text: str) -> int:
-    """The line of a character, from 1."""
-    return len(_LINE_ENDS.findall(text, 0, at)) + 1
+    """The line of a character, from 1, as editors count: by \\n, \\r\\n and \\r."""
+    return len(_EDITOR_LINES.findall(text, 0, at)) + 1

@@ -60,7 +60,11 @@ def test_the_same_block_gives_the_same_contract() -> None:
     ("kind", "good", "bad"),
     [
         ("text", ["Long enough."], ["short", "", "x" * 501, "line\nbreak in it", "<5 mg a day", 5]),
-        ("text(4)", ["a", "abcd", "<5", "±2"], ["", "abcde", "<", "<<5", "?5", "a\tb"]),
+        (
+            "text(4)",
+            ["a", "abcd", "<5", "±2", "++", "%", "/HPF", "< 5", "(4)"],
+            ["", "abcde", " 5", "a\tb"],
+        ),
         ("integer", [0, -5, 999999999], [1.5, 10**9, "five", None]),
         ("number", [0, -5, 1.25], [1e9, -1e9, "five", None]),
         ("boolean", [True, False], ["maybe", None, 5]),

@@ -124,7 +124,16 @@ def test_nobody_reaches_into_the_commands(path: Path) -> None:
 @pytest.mark.parametrize("folder", ["readers", "safety"])
 def test_stages_know_records_errors_and_themselves(folder: str) -> None:
     """A reader or a check imports records, errors, its own package, and what is pure."""
-    allowed = ("records", "errors", "decoding", "quoting", "sentences", "display", folder)
+    allowed = (
+        "records",
+        "errors",
+        "contracts",
+        "decoding",
+        "quoting",
+        "sentences",
+        "display",
+        folder,
+    )
     for path in (PACKAGE / folder).glob("*.py"):
         for found in imports(path, top=False):
             package, _, rest = found.partition(".")

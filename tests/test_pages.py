@@ -98,7 +98,7 @@ def test_an_ok_record_is_rendered_whole() -> None:
         "# ward/a.txt\n\n> Check against the source.\n\n",
         "## Summary\n\nStable.\n\n",
         "## Key findings\n\n- No fever \\[1\\]\n\n",
-        "## Recommendations\n\nNone stated.\n\n",
+        "## Recommendations\n\nNone listed.\n\n",
         "## Evidence\n\n1. line 3: “afebrile on arrival”\n\n---\n",
         "google/medgemma at 1a2b, engine local",
         "9 characters of 10",
@@ -328,7 +328,7 @@ def test_evidence_shows_the_words_of_the_source() -> None:
     """Found with white space folded, a quote over two lines is shown on one."""
     one = {"quote": "a b c", "statement": "A"}
     text = body({"found": [one]}, quote("found[0]", "a\n  b\tc", 2))
-    assert "1. line 2: “a b c”" in text
+    assert "1. line 2: “a / b c”" in text
 
 
 def test_the_same_words_twice_are_two_numbers() -> None:
@@ -422,7 +422,7 @@ def test_an_object_in_a_cell() -> None:
 def test_no_rows_are_said() -> None:
     """Empty lists, empty texts and null are not left to guess."""
     text = body({"results": [], "comment": None, "flag": False})
-    assert text.startswith("## Results\n\nNone stated.\n\n## Comment\n\nnot stated\n")
+    assert text.startswith("## Results\n\nNone listed.\n\n## Comment\n\nnot stated\n")
     assert "## Flag\n\nno\n" in text
 
 

@@ -120,7 +120,12 @@ Grammar = Annotated[
 ]
 MaxAttempts = Annotated[
     int,
-    option("--max-attempts", panel=GENERATION_PANEL, min=1, help="How often a document is tried."),
+    option(
+        "--max-attempts",
+        panel=GENERATION_PANEL,
+        min=1,
+        help="Runs that try a document; without a grammar, answers too.",
+    ),
 ]
 Encoding = Annotated[
     str | None,

@@ -131,6 +131,8 @@ class Batch:
             error = "bad_logits"
         elif answer.broken:
             error = "engine"
+        elif answer.refused:
+            error = "budget"
         elif thinking:
             error = "unclosed_thought"
         elif not text.strip():
@@ -146,7 +148,10 @@ class Batch:
                 completion_tokens=len(written),
                 images=len(prompt.images),
             ),
-            degraded=("shortened",) if answer.shortened else (),
+            degraded=(
+                *(("shortened",) if answer.shortened else ()),
+                *(f"ended_at_repeat:{place}" for place in answer.repeated),
+            ),
             error=error,
             seconds=seconds,
             choices=answer.scores,

@@ -8,6 +8,7 @@ whole of every option, with a copy of its line of the cache. Answers that are do
 """
 
 import copy
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,9 @@ from medgemma_cli.records import Limits
 
 if TYPE_CHECKING:
     import torch
+
+# Options scored at once: each takes a copy of its line of the cache.
+_BRANCHES = 16
 
 
 class Decoding:
@@ -97,8 +101,7 @@ class Decoding:
         """Shape (lines, length, vocabulary), fp32."""
         passed = self._cache if cache is None else cache
         made = self._model(**inputs, past_key_values=passed, use_cache=True, **more)
-        # A model spread over devices answers on its last one.
-        logits: torch.Tensor = made.logits.to(self._ids.device).float()
+        logits: torch.Tensor = made.logits.float()
         return logits
 
     def _drop_done(self) -> None:
@@ -148,7 +151,10 @@ class Decoding:
             assert self._compiler is not None
             tokens = [self._compiler.tokens(option) for option in options]
             logs = self._score(line, logits, tokens)
-            answer.choose(tokens, choices.normalised(logs))
+            if all(map(math.isfinite, logs)):
+                answer.choose(tokens, choices.normalised(logs))
+            else:
+                answer.fail()
 
     def _constrain(self, lines: list[int], scores: "torch.Tensor") -> None:
         """Put what the grammars forbid, or a free text may not end with yet, at minus infinity."""
@@ -179,26 +185,38 @@ class Decoding:
         """The log-probability of each option, as a whole, after what the line holds."""
         import torch
 
-        totals = [float(logits.log_softmax(dim=-1)[option[0]]) for option in options]
-        longest = max(map(len, options)) - 1
-        if not longest:
+        first = torch.tensor([option[0] for option in options], device=logits.device)
+        totals: list[float] = (logits[first] - logits.logsumexp(dim=-1)).tolist()
+        if max(map(len, options)) == 1:
             return totals
-        # Shorter options are filled up on the right, where nothing before can see it.
-        rows = [option[:-1] + [0] * (longest + 1 - len(option)) for option in options]
-        ids = torch.tensor(rows, device=self._ids.device)
-        mask = self._mask[line].expand(len(rows), -1)
-        inputs = {
-            "input_ids": ids,
-            "attention_mask": torch.cat([mask, mask.new_ones(ids.shape)], dim=-1),
-        }
-        positions = self._position[line] + torch.arange(longest, device=ids.device)
-        branch = _branch(self._cache, line, len(rows))
-        after = self._logits(inputs, branch, position_ids=positions.expand(len(rows), -1))
-        logs = after.log_softmax(dim=-1)
-        for row, option in enumerate(options):
-            for at, token in enumerate(option[1:]):
-                totals[row] += float(logs[row, at, token])
+        for start in range(0, len(options), _BRANCHES):
+            part = options[start : start + _BRANCHES]
+            for i, log in enumerate(self._branch_logs(line, part), start):
+                totals[i] += log
         return totals
+
+    def _branch_logs(self, line: int, options: list[list[int]]) -> list[float]:
+        """The log-probability of what follows each option's first token."""
+        import torch
+
+        longest = max(map(len, options))
+        # Shorter options are filled up on the right, where nothing before can see it.
+        ids = torch.tensor(
+            [option + [0] * (longest - len(option)) for option in options], device=self._ids.device
+        )
+        lengths = torch.tensor([[len(option)] for option in options], device=ids.device)
+        held = torch.arange(longest, device=ids.device) < lengths
+        mask = self._mask[line].expand(len(options), -1)
+        inputs = {
+            "input_ids": ids[:, :-1],
+            "attention_mask": torch.cat([mask, mask.new_ones(len(options), longest - 1)], dim=-1),
+        }
+        positions = self._position[line] + torch.arange(longest - 1, device=ids.device)
+        branch = _branch(self._cache, line, len(options))
+        after = self._logits(inputs, branch, position_ids=positions.expand(len(options), -1))
+        chosen = after.gather(-1, ids[:, 1:, None])[..., 0] - after.logsumexp(dim=-1)
+        logs: list[float] = chosen.where(held[:, 1:], 0.0).sum(dim=-1).tolist()
+        return logs
 
 
 class _Sampler:

@@ -8,7 +8,6 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator
-from functools import lru_cache
 from itertools import cycle, islice
 from typing import Any
 
@@ -63,7 +62,8 @@ class EchoEngine:
         if prompt.contract.kind == "text":
             text = " ".join(islice(lines, 3))
         else:
-            filler = _Filler(_schema(prompt.contract.json_schema), lines, prompt.document)
+            schema = decoding.schema(prompt.contract.json_schema)
+            filler = _Filler(schema, lines, prompt.document)
             text = json.dumps(filler.answer(), ensure_ascii=False)
         words = len(text.split())
         usage = Usage(
@@ -71,12 +71,6 @@ class EchoEngine:
         )
         seconds = time.perf_counter() - started
         return Generation(id=prompt.id, text=text, usage=usage, seconds=seconds)
-
-
-@lru_cache(maxsize=32)
-def _schema(text: str) -> dict[str, Any]:
-    schema: dict[str, Any] = json.loads(text)
-    return schema
 
 
 def _lines(prompt: Prompt) -> list[str]:

@@ -57,7 +57,7 @@ class Encoder:
         names |= {name for name in known if name.startswith("<unused") and name.endswith(">")}
         self.control = frozenset(known[name] for name in names)
         longest_first = sorted(names, key=len, reverse=True)
-        self._control_text = re.compile("|".join(map(re.escape, longest_first)))
+        self.control_text = re.compile("|".join(map(re.escape, longest_first)))
         self.image_id = known.get("<image_soft_token>", -1)
         self._thought = (known.get(OPEN, -1), known.get(CLOSE, -1))
         turn_end = known.get("<end_of_turn>")
@@ -111,7 +111,7 @@ class Encoder:
         """Tokenise text so that no control token can come of it; it decodes to the same text."""
         pieces: list[str] = []
         at = 0
-        for match in self._control_text.finditer(text):
+        for match in self.control_text.finditer(text):
             pieces.append(text[at : match.start() + 1])
             at = match.start() + 1
         pieces.append(text[at:])

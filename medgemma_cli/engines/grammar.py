@@ -1,5 +1,6 @@
 """llguidance on one tokenizer: grammars compiled, masks over the vocabulary, forced tokens."""
 
+import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -25,9 +26,16 @@ class Compiler:
         tokenizer: a fast transformers tokenizer.
         vocabulary: the width of the model's logits.
         stop: the ids that end an answer.
+        control: ids that must not be written, and what finds their names in a text.
     """
 
-    def __init__(self, tokenizer: Any, vocabulary: int, stop: list[int]) -> None:
+    def __init__(
+        self,
+        tokenizer: Any,
+        vocabulary: int,
+        stop: list[int],
+        control: tuple[frozenset[int], re.Pattern[str]] | None = None,
+    ) -> None:
         import llguidance
         import llguidance.hf
         import numpy as np
@@ -38,12 +46,17 @@ class Compiler:
             tokenizer, n_vocab=vocabulary, eos_token=stop
         )
         self._encode = tokenizer
+        ids: frozenset[int] = control[0] if control else frozenset()
+        self._barred = control[1] if control else None
+        # llguidance keeps for itself those that the tokenizer calls special; Gemma's are more.
+        self._control = np.array(sorted(ids - set(stop)), np.int64)
         self._executor = llguidance.LLExecutor()
         pieces = tokenizer.get_vocab()
         ends = [piece for piece in pieces if set(piece) <= set('"]},') and '"' not in piece[1:]]
         # In the order in which they are preferred: what goes on to another field comes last.
         ends.sort(key=lambda piece: ("," in piece, -len(piece)))
         self.closers = [(piece, pieces[piece]) for piece in ends if piece]
+        self.single = {piece: token for piece, token in pieces.items() if len(piece) == 1}
         self._openings = np.array(
             [token for piece, token in pieces.items() if piece[:1] == '"' and piece != '"'],
             np.int64,
@@ -61,7 +74,7 @@ class Compiler:
             ValueError: the schema cannot be decoded, or nothing of the document can be quoted.
         """
         limits = self._lib.LLParserLimits(**_LIMITS)
-        grammar = self._grammar(schema, document)
+        grammar = self._grammar(schema, document, self._barred)
         matcher = self._lib.LLMatcher(self._tokenizer, grammar, limits=limits, log_level=0)
         if matcher.is_error():
             raise ValueError("the contract cannot be compiled")
@@ -69,10 +82,10 @@ class Compiler:
 
     @staticmethod
     @lru_cache(maxsize=8)
-    def _grammar(schema: str, document: str) -> str:
+    def _grammar(schema: str, document: str, barred: re.Pattern[str] | None) -> str:
         import llguidance
 
-        text = lark.grammar(decoding.schema(schema), document)
+        text = lark.grammar(decoding.schema(schema), document, barred)
         made: str = llguidance.LLMatcher.grammar_from_lark(text)
         return made
 
@@ -85,7 +98,9 @@ class Compiler:
             self._executor.unsafe_compute_mask_ptr(
                 matchers, words.ctypes.data, words.shape[1] * 4, rows
             )
-        return np.unpackbits(words.view(np.uint8), axis=1, bitorder="little")[:, : self.width]
+        bits = np.unpackbits(words.view(np.uint8), axis=1, bitorder="little")[:, : self.width]
+        bits[:, self._control] = 0
+        return bits
 
     def allowed(self, matcher: Matcher) -> list[int]:
         """The allowed tokens of one matcher."""

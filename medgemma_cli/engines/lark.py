@@ -2,10 +2,12 @@
 
 Nothing but compact JSON of the schema matches: fields in order, lists and texts within their
 bounds, and, where the schema says ``"format": "quote"``, a quote of the document as `quoting`
-defines it. Control characters and escapes other than of quotes and backslashes are not written.
+defines it. In the model's own words no control character and no escape but of quotation marks and
+backslashes is written.
 """
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -13,21 +15,23 @@ from medgemma_cli import quoting
 from medgemma_cli.kinds import DIGITS, TEXT_PATTERN, VALUE_PATTERN
 
 _CHARACTER = r'([^"\\\x00-\x1F\x7F]|\\["\\])'
-_FIRST = r"[\p{L}\p{N}]"
-_SIGN = r"[<>≤≥±~+\-]"
+_FIRST = {TEXT_PATTERN: r"[\p{L}\p{N}]", VALUE_PATTERN: r'([^ "\\\x00-\x1F\x7F]|\\["\\])'}
 _INTEGER = f"-?(0|[1-9][0-9]{{0,{DIGITS - 1}}})"
 _NUMBER = rf"/{_INTEGER}(\.[0-9]{{1,6}})?/"
 _WIDEST = 10**DIGITS - 1
 
 
-def grammar(schema: dict[str, Any], document: str) -> str:
+def grammar(schema: dict[str, Any], document: str, barred: re.Pattern[str] | None = None) -> str:
     """The grammar's text, for `LLMatcher.grammar_from_lark`.
+
+    Args:
+        barred: what no quote may have in it, such as the names of control tokens.
 
     Raises:
         ValueError: the schema has a keyword that is not decoded here, or wants a quote of a text
             of which nothing can be quoted.
     """
-    maker = _Maker(schema, document)
+    maker = _Maker(schema, document, barred)
     start = maker.rule(schema)
     return "\n".join([f"start: {start}", *maker.lines, ""])
 
@@ -35,8 +39,9 @@ def grammar(schema: dict[str, Any], document: str) -> str:
 class _Maker:
     """Collects rules and terminals while it walks a schema."""
 
-    def __init__(self, root: dict[str, Any], document: str) -> None:
+    def __init__(self, root: dict[str, Any], document: str, barred: re.Pattern[str] | None) -> None:
         self._root = root
+        self._barred = barred
         self._document = document
         self._names: dict[str, str] = {}
         self.lines: list[str] = []
@@ -86,16 +91,14 @@ class _Maker:
     def _string(self, node: dict[str, Any]) -> str:
         if node.get("format") == "quote":
             return f'"\\"" {self._quote()} "\\""'
-        least, most = node.get("minLength", 1), node.get("maxLength", 1)
-        if node["pattern"] == TEXT_PATTERN:
-            name = f"TEXT_{least}_{most}"
-            return f'"\\"" {self._terminal(name, f"/{_text(least, most)}/")} "\\""'
-        if node["pattern"] == VALUE_PATTERN:
-            signed = f"|{_SIGN}{_text(least - 1, most - 1)}" if most > 1 else ""
-            value = f"/{_text(least, most)}{signed}/"
-            return f'"\\"" {self._terminal(f"VALUE_{least}_{most}", value)} "\\""'
+        pattern = node["pattern"]
+        if pattern in _FIRST:
+            least, most = node.get("minLength", 1), node["maxLength"]
+            rest = f"{_CHARACTER}{{{max(least - 1, 0)},{most - 1}}}"
+            name = f"{'TEXT' if pattern == TEXT_PATTERN else 'VALUE'}_{least}_{most}"
+            return f'"\\"" {self._terminal(name, f"/{_FIRST[pattern]}{rest}/")} "\\""'
         # Other patterns (a date's) are of plain characters, which JSON does not escape.
-        pattern = node["pattern"].removeprefix("^").removesuffix("$").replace("/", r"\/")
+        pattern = pattern.removeprefix("^").removesuffix("$").replace("/", r"\/")
         return f'"\\"" {self._terminal(f"PATTERN_{len(self.lines)}", f"/{pattern}/")} "\\""'
 
     def _integer(self, node: dict[str, Any]) -> str:
@@ -112,6 +115,9 @@ class _Maker:
             self.lines.append(f"{name}: {body}")
         return name
 
+    def _is_barred(self, piece: str) -> bool:
+        return piece == quoting.BARRIER or bool(self._barred and self._barred.search(piece))
+
     def _quote(self) -> str:
         if "QUOTE" in self._names:
             return "QUOTE"
@@ -119,24 +125,22 @@ class _Maker:
         if not pieces:
             raise ValueError("nothing of the document can be quoted")
         if len(pieces) == 1:
-            return self._terminal("QUOTE", _literal(_escaped(pieces[0])))
-        escaped = [piece if piece == quoting.BARRIER else _escaped(piece) for piece in pieces]
-        chunks = json.dumps({"substring_chunks": escaped}, ensure_ascii=False)
+            return self._terminal("QUOTE", _literal(escaped(pieces[0])))
+        written = [
+            quoting.BARRIER if self._is_barred(piece) else escaped(piece) for piece in pieces
+        ]
+        chunks = json.dumps({"substring_chunks": written}, ensure_ascii=False)
         self._terminal("SUBSTRING", f"%regex {chunks}")
         bounds = " | ".join(f"/{bound}/" for bound in quoting.BOUNDS)
         self._terminal("BOUNDS", bounds)
         return self._terminal("QUOTE", "SUBSTRING & BOUNDS")
 
 
-def _text(least: int, most: int) -> str:
-    return f"{_FIRST}{_CHARACTER}{{{max(least - 1, 0)},{most - 1}}}"
-
-
 def _compact(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
     """A text as it stands between the quotes of a JSON string."""
     return _compact(text)[1:-1]
 

@@ -34,7 +34,7 @@ _LOG = logging.getLogger(__name__)
 _LOOK_AHEAD = 4
 _FALLBACK_TOKENS = 48
 # What may be written inside a contract; counted up when that changes, since it is in every key.
-_GRAMMAR = 1
+_GRAMMAR = 2
 
 
 @dataclass(frozen=True)
@@ -297,7 +297,8 @@ class LocalEngine:
         if wanted and self._compiler is None:
             self._step("preparing the output grammar", 0, 0)
             width = loaded.model.get_output_embeddings().weight.shape[0]
-            self._compiler = Compiler(loaded.tokenizer, width, runner.stop)
+            control = self._encoder.control, self._encoder.control_text
+            self._compiler = Compiler(loaded.tokenizer, width, runner.stop, control)
         answers = runner.run(self._compiler if wanted else None, self._tokens, show)
         if self._fallback is None:
             return answers

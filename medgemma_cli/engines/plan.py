@@ -5,6 +5,10 @@ from typing import Any
 from medgemma_cli import decoding
 from medgemma_cli.engines.grammar import Compiler
 
+# A text up to here may be a value: cut short, 125 would read 1.
+_LONGEST_VALUE = 60
+_NUMBER = 18  # tokens of the longest number, a character each, and its end
+
 
 class Plan:
     """The places of a schema, as `JsonState.path` names them.
@@ -13,7 +17,7 @@ class Plan:
         choices: the options of each choice, to be scored.
         rules: how a choice is decided by its probabilities.
         quotes: the places of quotes.
-        texts: the places of texts of the model's own.
+        texts: the places of texts of the model's own; short ones (values) are not among them.
         slack: the tokens that words in a kind's place may take over what stands there else.
     """
 
@@ -36,7 +40,9 @@ class Plan:
                 if option not in words:
                     self._walk(option, path, times)
             options = [str(w) for word in words for w in word.get("enum", [word.get("const")])]
-            self.slack += times * max((len(self._compiler.tokens(o)) for o in options), default=0)
+            words_take = max((len(self._compiler.tokens(o)) for o in options), default=0)
+            numbers = any(o.get("type") in ("integer", "number") for o in node["anyOf"])
+            self.slack += times * max(words_take, _NUMBER * numbers)
         elif "properties" in node:
             for name, below in node["properties"].items():
                 self._walk(below, f"{path}.{name}" if path else name, times)
@@ -54,7 +60,7 @@ class Plan:
             self.rules[path] = node.get("x-decide")
         elif node.get("format") == "quote":
             self.quotes.add(path)
-        elif "maxLength" in node:
+        elif node.get("maxLength", 0) > _LONGEST_VALUE:
             self.texts.add(path)
 
     def options(self, path: str) -> list[str] | None:

@@ -3,9 +3,10 @@
 An answer is never cut inside its JSON. Once the budget comes near what the shortest end can take,
 each token is tried first: if the end would no longer fit behind it, it is not taken, the answer
 is closed from where it stands, and `shortened` is set. Closing ends lists and texts at once, goes
-on in a quote to the next end that the grammar allows, and leaves numbers, dates and choices to
-the model: nothing but the model may say what they are. A text that must be there and was not begun
-says ``truncated``.
+on in a quote to the next end that the grammar allows, and leaves numbers, dates, choices, short
+values and the beginning of a quote to the model: nothing but the model may say what they are. A
+text that must be there and was not begun says ``truncated``. A budget in which nothing fits is
+refused before anything is written.
 """
 
 import json
@@ -14,11 +15,14 @@ from typing import Any
 from medgemma_cli import choices
 from medgemma_cli.engines.grammar import Compiler, Matcher
 from medgemma_cli.engines.jsonstate import JsonState
+from medgemma_cli.engines.lark import escaped
 from medgemma_cli.engines.plan import Plan
 from medgemma_cli.records import ChoiceScore, Limits
 
 _FOREVER = 4000
 _CUT = "truncated"
+_LONG_WORDS = 100  # what three words of a quote may take more than those that were tried
+_REPEATS = 2
 
 
 class Answer:
@@ -28,9 +32,14 @@ class Answer:
         ids: the tokens so far, forced ones too.
         done: whether nothing more comes.
         bad: whether the model's logits were not finite.
+        refused: whether the budget is too small for any answer.
+        shortened: whether it was closed because of the budget.
+        repeated: the places of lists that were ended because they repeated themselves.
     """
 
     shortened = False
+    refused = False
+    repeated: tuple[str, ...] = ()
     scores: tuple[ChoiceScore, ...] = ()
 
     def __init__(self, limits: Limits, stop: list[int]) -> None:
@@ -90,8 +99,12 @@ class JsonAnswer(Answer):
         self._closing = False
         self._repeating = False
         # What closing can take from anywhere: from the start with every list begun, and again.
-        self._zone = 2 * self._cost(matcher.deep_copy(), JsonState(), full=True)
+        dearest = self._cost(matcher.deep_copy(), JsonState(), full=True)
+        self._zone = 2 * dearest + plan.slack + _LONG_WORDS
+        least = self._cost(matcher.deep_copy(), JsonState())
         self._forced()
+        if least > self._budget:
+            self.refused = self.done = True
 
     @property
     def broken(self) -> bool:
@@ -119,6 +132,7 @@ class JsonAnswer(Answer):
             mask[:] = 0
             mask[ends] = 1
             self._repeating = False
+            self.repeated = (*self.repeated, self._state.path.removesuffix("[]"))
         elif ends:
             # A number may go on; a list of them may not.
             mask[[t for piece, t in self._compiler.closers if piece[0] == ","]] = 0
@@ -130,7 +144,7 @@ class JsonAnswer(Answer):
         begun = state.in_string and state.string == b""
         if options is None or not (begun or (not state.in_string and state.last in (b":", b"["))):
             return None
-        made = [f'{_escaped(o)}"' if begun else f'"{_escaped(o)}"' for o in options]
+        made = [f'{escaped(o)}"' if begun else f'"{escaped(o)}"' for o in options]
         return made if all(map(self._fits_here, made)) else None
 
     def _fits_here(self, option: str) -> bool:
@@ -160,10 +174,13 @@ class JsonAnswer(Answer):
     def take(self, token: int, log: float | None) -> None:
         """Write a token that the grammar allows, unless the end would not fit behind it."""
         left = self._budget - len(self.ids)
-        if not self._closing and left <= self._zone and not self._fits(token, left - 1):
+        if left <= self._zone and not self._fits(token, left - 1):
             self._closing = self.shortened = True
             if self.close():
                 return
+            if not self._fits(token, left - 1):
+                # The model's, but of those that fit: what the cost was reckoned with.
+                token, log = self._dearest(self.matcher, self._state)[0], None
         self._write([token], log)
         self._watch_repeats()
 
@@ -198,7 +215,7 @@ class JsonAnswer(Answer):
                 if piece[0] in starts and matcher.validate_tokens([token]) == 1:
                     return [token]
         if state.in_string and path in plan.quotes:
-            return [self._longest(matcher)]
+            return [self._longest(matcher)] if state.string else []
         if state.in_string and path in plan.texts:
             cut = self._compiler.tokens(f" {_CUT}" if state.string else _CUT)
             return cut if matcher.validate_tokens(cut) == len(cut) else [self._longest(matcher)]
@@ -230,22 +247,22 @@ class JsonAnswer(Answer):
         """What the model may write, where only it may say, at its longest."""
         options = self._plan.options(state.path)
         if options and state.in_string and state.string == b"":
-            dear = max((self._compiler.tokens(f'{_escaped(o)}"') for o in options), key=len)
+            dear = max((self._compiler.tokens(f'{escaped(o)}"') for o in options), key=len)
             if matcher.validate_tokens(dear) == len(dear):
                 return dear
         # A number that begins with 0 is soon over; a union's object takes more than its word.
-        order = b"-1234567890" if state.in_string else b'{["-123456789.0'
+        order = "-1234567890.ae" if state.in_string else '{["-123456789.0'
+        for character in order:
+            token = self._compiler.single.get(character, -1)
+            if token >= 0 and matcher.validate_tokens([token]) == 1:
+                return [token]
+        if matcher.validate_tokens([self._compiler.single["]"]]) == 1:
+            return [self._compiler.single["]"]]  # closing ends a list of numbers, too
+        ends = (b"]", b"}", b",", b'"' if state.in_string else b"]")
         allowed = [
             (self._compiler.bytes(token), token) for token in self._compiler.allowed(matcher)
         ]
-
-        def rank(piece: tuple[bytes, int]) -> tuple[bool, int, int]:
-            data = piece[0]
-            place = order.find(data[:1]) if data else -1
-            ends = data[:1] in (b"]", b"}", b",") or (state.in_string and data[:1] == b'"')
-            return (ends, place if place >= 0 else len(order), len(data))
-
-        return [min(allowed, key=rank)[1]]
+        return [min(allowed, key=lambda pair: (pair[0][:1] in ends, len(pair[0])))[1]]
 
     def _watch_repeats(self) -> None:
         """See whether the list being written has just said the same thing again."""
@@ -254,14 +271,10 @@ class JsonAnswer(Answer):
 
 
 def repeats(data: bytes) -> bool:
-    """Whether an unfinished JSON object ends in a list whose last item stands in it before."""
+    """Whether an unfinished JSON object ends in a list that says the same a third time."""
     try:
         value = json.loads(data + b"]}")
     except ValueError:
         return False
     last = list(value.values())[-1] if isinstance(value, dict) and value else None
-    return isinstance(last, list) and last[-1:] != [] and last[-1] in last[:-1]
-
-
-def _escaped(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)[1:-1]
+    return isinstance(last, list) and last[-1:] != [] and last[:-1].count(last[-1]) >= _REPEATS

@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from medgemma_cli import decoding
+from medgemma_cli import contracts, decoding
 from medgemma_cli.records import Contract, Document, Flag, Generation, Quote, Status
 from medgemma_cli.safety.grounding import check_quotes
 from medgemma_cli.safety.triage import triage
@@ -37,7 +37,12 @@ def judge(document: Document, contract: Contract, generation: Generation) -> Ver
         return Verdict("failed", error="empty_output")
     output, confidence, doubts = decoding.settle(contract, generation, output)
     quotes, flags = check_quotes(decoding.quotes(contract, output.fields), document.text)
-    flags = [*_completeness(document, generation), *triage(document.text), *flags, *doubts]
+    flags = [
+        *_completeness(document, contract, generation, output),
+        *triage(document.text),
+        *flags,
+        *doubts,
+    ]
     serious = any(flag.severity != "note" for flag in flags)
     return Verdict(
         "flagged" if serious else "ok",
@@ -49,8 +54,17 @@ def judge(document: Document, contract: Contract, generation: Generation) -> Ver
     )
 
 
-def _completeness(document: Document, generation: Generation) -> list[Flag]:
+def _completeness(
+    document: Document, contract: Contract, generation: Generation, output: decoding.Output
+) -> list[Flag]:
     flags = []
+    for where in output.full:
+        why = "The table has as many rows as its template allows; the document may have more."
+        flags.append(Flag(rule="list_full", severity="review", where=where, why=why))
+    bare = contract.kind == "json" and document.text and not contract.quotable
+    if bare and contracts.wants_quotes(contract.block):
+        why = "Nothing of the text can be quoted; what is said of it has no evidence."
+        flags.append(Flag(rule="no_quotable_text", severity="review", where="source", why=why))
     if generation.finish_reason == "length" or "shortened" in generation.degraded:
         why = "The answer ends at --max-new-tokens; what it would have said after is missing."
         flags.append(Flag(rule="truncated", severity="review", where="output", why=why))

@@ -254,9 +254,10 @@ def test_a_quote_being_written_is_finished(plain: Driver, document: str) -> None
 
 
 def test_repeats() -> None:
-    """An item that stood before, and only that."""
-    assert repeats(b'{"a":"x","l":["u","v","u"')
-    assert repeats(b'{"l":[{"q":"u"},{"q":"u"}')
+    """An item that stood there twice before, and only that."""
+    assert repeats(b'{"a":"x","l":["u","v","u","u"')
+    assert repeats(b'{"l":[{"q":"u"},{"q":"u"},{"q":"u"}')
+    assert not repeats(b'{"a":"x","l":["u","v","u"')
     assert not repeats(b'{"l":["u","v"')
     assert not repeats(b'{"l":[')
     assert not repeats(b'{"l":["u","u"],"b":"u"')
