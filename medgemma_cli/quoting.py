@@ -5,8 +5,9 @@ folded. A word is what stands between white space, with or without the punctuati
 "160/95", "<2.5" and "BP-lowering" are never cut. Signs that stand alone (a table's bars) are no
 words and may stand between them, up to three together. Scripts that put no spaces between words
 are cut at their punctuation into clauses, long clauses every 40 characters. A line or sentence of
-under three words counts with the next one, not over a blank line; a whole text of under three words is its own quote.
-A run of over 60 characters without a space (base64, a URL) cannot be quoted.
+under three words counts with the next one, not over a blank line; a whole text of under three
+words is its own quote. A run of over 60 characters without a space (base64, a URL) cannot be
+quoted.
 """
 
 import re
