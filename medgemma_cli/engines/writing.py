@@ -23,6 +23,7 @@ _FOREVER = 4000
 _CUT = "truncated"
 _LONG_WORDS = 100  # what three words of a quote may take more than those that were tried
 _REPEATS = 2
+_FIGURES = tuple(b"%c" % byte for byte in b"-.0123456789")
 
 
 class Answer:
@@ -178,11 +179,16 @@ class JsonAnswer(Answer):
             self._closing = self.shortened = True
             if self.close():
                 return
-            if not self._fits(token, left - 1):
-                # The model's, but of those that fit: what the cost was reckoned with.
+            if not self._figure(token) and not self._fits(token, left - 1):
+                # The cost was reckoned with this; but a number is the model's or nobody's.
                 token, log = self._dearest(self.matcher, self._state)[0], None
         self._write([token], log)
         self._watch_repeats()
+
+    def _figure(self, token: int) -> bool:
+        """Whether the token writes a number or a date of its own, not one quoted."""
+        quoted = self._state.path in self._plan.quotes
+        return not quoted and self._compiler.bytes(token)[:1] in _FIGURES
 
     def _fits(self, token: int, left: int) -> bool:
         matcher, state = self.matcher.deep_copy(), self._state.copy()
@@ -256,8 +262,9 @@ class JsonAnswer(Answer):
             token = self._compiler.single.get(character, -1)
             if token >= 0 and matcher.validate_tokens([token]) == 1:
                 return [token]
-        if matcher.validate_tokens([self._compiler.single["]"]]) == 1:
-            return [self._compiler.single["]"]]  # closing ends a list of numbers, too
+        bracket = self._compiler.single.get("]", -1)
+        if bracket >= 0 and matcher.validate_tokens([bracket]) == 1:
+            return [bracket]  # closing ends a list of numbers, too
         ends = (b"]", b"}", b",", b'"' if state.in_string else b"]")
         allowed = [
             (self._compiler.bytes(token), token) for token in self._compiler.allowed(matcher)

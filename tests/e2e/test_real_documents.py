@@ -27,7 +27,7 @@ def test_forty_real_documents(
         [
             command,
             *("run", str(inputs), "-o", str(out), "--model", str(checkpoint)),
-            *("--precision", "fp32", "--device", "cpu", "--max-new-tokens", "150"),
+            *("--precision", "fp32", "--device", "cpu", "--max-new-tokens", "300"),
         ],
         capture_output=True,
         text=True,

@@ -232,6 +232,20 @@ def test_closing_invents_no_number_date_or_choice(driver: Driver) -> None:
     assert closed > 3
 
 
+def test_the_least_budget_invents_no_number(plain: Driver) -> None:
+    """Where closing begins with the first token, digits are the model's all the same."""
+    whole = 0
+    for budget in range(90, 125):
+        written = plain.write(NUMBERS, NOTE, budget, budget, _sevens)
+        if written.answer.refused or not written.answer.complete:
+            continue
+        whole += 1
+        fields = json.loads(written.text)
+        for number in [*fields["n"], fields["m"]]:
+            assert set(str(number)) <= set("7.-"), written.text
+    assert whole
+
+
 def test_choices_are_scored_while_closing(driver: Driver) -> None:
     """Every choice has its probabilities, at the place where it stands, even in a closed answer."""
     block: Block = {"t": "text", "a": "low | high", "b": {"c": "yes | no | cannot tell"}}
