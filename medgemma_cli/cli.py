@@ -12,7 +12,10 @@ import typer
 from medgemma_cli import __version__
 from medgemma_cli.commands import templates as templates_command
 from medgemma_cli.commands.ask import ask
+from medgemma_cli.commands.check import check
 from medgemma_cli.commands.doctor import doctor
+from medgemma_cli.commands.plan import plan
+from medgemma_cli.commands.rules import rules
 from medgemma_cli.commands.run import run
 from medgemma_cli.commands.status import status
 from medgemma_cli.errors import INTERRUPTED, RUN_AGAIN, UNFORESEEN, ConfigError, MedgemmaError
@@ -25,7 +28,10 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("run", no_args_is_help=True)(run)
+app.command("plan", no_args_is_help=True)(plan)
 app.command("ask", no_args_is_help=True)(ask)
+app.command("check", no_args_is_help=True)(check)
+app.command("rules")(rules)
 app.command("status")(status)
 app.add_typer(templates_command.app, name="templates")
 app.command("doctor")(doctor)

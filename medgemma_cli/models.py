@@ -104,8 +104,9 @@ def _hub(model: str, revision: str, offline: bool) -> Checkpoint:
     cached = try_to_load_from_cache(model, "config.json", revision=revision)
     if isinstance(cached, str):
         folder = Path(cached).parent
-        check_safe(folder)
-        if _weights(folder):
+        # `medgemma plan`, or a download that broke off, leaves a configuration alone.
+        if _weights(folder) or _pickled(folder):
+            check_safe(folder)
             return Checkpoint(model, folder.name, folder, f"{model}@{folder.name}")
     if offline or constants.HF_HUB_OFFLINE:
         raise ModelUnavailableError(f"{model} is not in the local cache, and offline is on.", _WAYS)
@@ -123,8 +124,10 @@ def _unavailable(model: str, error: Exception) -> ModelUnavailableError:
     return ModelUnavailableError(f"{model} cannot be had ({type(error).__name__}).", _WAYS)
 
 
-def fetch(checkpoint: Checkpoint, step: Step) -> Checkpoint:
+def fetch(checkpoint: Checkpoint, step: Step, *, weights: bool = True) -> Checkpoint:
     """The checkpoint with its files on this machine: downloads, or makes the demo model.
+
+    Without `weights` only a few megabytes are downloaded: configuration and tokenizer.
 
     Raises:
         ModelUnavailableError: 69. ConfigError: 78, unsafe files.
@@ -142,17 +145,21 @@ def fetch(checkpoint: Checkpoint, step: Step) -> Checkpoint:
         # On a terminal the hub's own bars show; a log gets one line.
         disable_progress_bars()
         step(f"downloading {checkpoint.id}", 0, 0)
+    wanted = ["*.json", "*.model", "*.jinja"]
     try:
         path = snapshot_download(
             checkpoint.id,
             revision=checkpoint.branch,  # by its name, so that the cache is found by name, too
-            allow_patterns=["*.json", "*.safetensors", "*.model", "*.jinja"],
+            allow_patterns=[*wanted, "*.safetensors"] if weights else wanted,
         )
     except Exception as error:  # whatever the hub client and its HTTP library raise
         raise _unavailable(checkpoint.id, error) from None
     if Path(path).name != checkpoint.revision:
         raise ModelUnavailableError(f"{checkpoint.id} changed while it was fetched.", "Run again.")
-    check_safe(Path(path))
+    if weights:
+        check_safe(Path(path))
+    else:
+        _check_code(Path(path))
     return checkpoint._replace(path=Path(path))
 
 
@@ -184,6 +191,10 @@ def _weights(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.safetensors"))
 
 
+def _pickled(folder: Path) -> bool:
+    return any(next(folder.glob(kind), None) for kind in ("*.bin", "*.pt", "*.pth"))
+
+
 def check_safe(folder: Path) -> None:
     """Refuse weights that could run code.
 
@@ -191,6 +202,17 @@ def check_safe(folder: Path) -> None:
         ConfigError: 78, there is an `auto_map`, or weights but none as safetensors.
         ModelUnavailableError: 69, there are no weights at all.
     """
+    _check_code(folder)
+    if not _weights(folder):
+        if _pickled(folder):
+            raise ConfigError(
+                "The model's weights are pickles, which can run code when loaded.",
+                "Convert them to safetensors, or fetch the safetensors version.",
+            )
+        raise ModelUnavailableError("The model's folder has no *.safetensors weights.", _WAYS)
+
+
+def _check_code(folder: Path) -> None:
     names = ["config.json", "tokenizer_config.json", "processor_config.json"]
     for name in [*names, "preprocessor_config.json"]:
         path = folder / name
@@ -199,13 +221,6 @@ def check_safe(folder: Path) -> None:
                 "The model brings code of its own (auto_map), which is never run.",
                 "Use a checkpoint that transformers knows without custom code.",
             )
-    if not _weights(folder):
-        if any(folder.glob("*.bin")) or any(folder.glob("*.pt")) or any(folder.glob("*.pth")):
-            raise ConfigError(
-                "The model's weights are pickles, which can run code when loaded.",
-                "Convert them to safetensors, or fetch the safetensors version.",
-            )
-        raise ModelUnavailableError("The model's folder has no *.safetensors weights.", _WAYS)
 
 
 def _fingerprint(folder: Path, step: Step | None) -> str:
@@ -256,7 +271,7 @@ def parameters(checkpoint: Checkpoint) -> int | None:
 
     The header is a little-endian 8-byte length and that much JSON (the safetensors format).
     """
-    if checkpoint.path is None:
+    if checkpoint.path is None or not _weights(checkpoint.path):
         return 268_098_176 if checkpoint.id == DEMO else _PARAMETERS.get(checkpoint.id)
     total = 0
     for path in _weights(checkpoint.path):

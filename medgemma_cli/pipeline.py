@@ -33,6 +33,7 @@ class Totals:
     cached: int = 0
     rebuilt: int = 0
     altered: int = 0
+    prompt_tokens: int = 0
     completion_tokens: int = 0
     rules: Counter[str] = field(default_factory=Counter)
     degraded: Counter[str] = field(default_factory=Counter)
@@ -147,9 +148,9 @@ class Run:
             self._refuse(decision, error.code, document)
             return None
         seconds = time.perf_counter() - started
-        # The bytes are dropped here; the document keeps what was decoded from them.
+        # Bytes and pixels are dropped here: many documents wait, and the prompt has them.
         held = decision._replace(blob=None)
-        self._pending[decision.key] = _Pending(held, document, prompt.contract, seconds)
+        self._pending[decision.key] = _Pending(held, _light(document), prompt.contract, seconds)
         return prompt
 
     def _check_path(self, decision: Decision) -> None:
@@ -179,6 +180,7 @@ class Run:
             seconds=seconds,
         )
         self.totals.inferred += 1
+        self.totals.prompt_tokens += generation.usage.prompt_tokens
         self.totals.completion_tokens += generation.usage.completion_tokens
         self._write(record)
         for follower in pending.followers:
@@ -298,3 +300,9 @@ class Run:
         for slot, entry in ledger.current.items():
             if slot not in present and not slot.startswith("//"):
                 self._rebuild(entry)
+
+
+def _light(document: Document) -> Document:
+    """The document with its images, but without their pixels."""
+    images = tuple(image.model_copy(update={"rgb": b""}) for image in document.images)
+    return document.model_copy(update={"images": images}) if images else document

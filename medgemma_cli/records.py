@@ -63,9 +63,10 @@ class Document(Frozen):
 
 
 class Part(Frozen):
-    """A piece of a message: the template's own words, document text (data), or an image slot."""
+    """A piece of a message: the template's own words, the fence around a document, its text, which
+    is data, or an image slot."""
 
-    kind: Literal["text", "document", "image"]
+    kind: Literal["text", "fence", "document", "image"]
     text: str = Field(default="", repr=False)
 
 
@@ -155,7 +156,10 @@ class Generation(Frozen):
 
 
 class ModelInfo(Frozen):
-    """Which weights answered. `precision` is what was loaded, `asked` what was asked for."""
+    """Which weights answered. `precision` is what was loaded, `asked` what was asked for.
+
+    `deterministic` says that no other document had a part in the answer's bytes.
+    """
 
     id: str
     revision: str | None = None
@@ -164,6 +168,7 @@ class ModelInfo(Frozen):
     asked: str | None = None
     engine: str
     adapter: str | None = None
+    deterministic: bool = False
 
 
 class TemplateInfo(Frozen):

@@ -48,6 +48,7 @@ class Retrying:
         self.identity = {**engine.identity, "attempts": attempts}
         self.count = engine.count
         self.constrains = engine.constrains
+        self.timing = getattr(engine, "timing", None)
 
     @property
     def info(self) -> ModelInfo:

@@ -276,9 +276,9 @@ def render(
     begin, end = _fence(document.text, key)
     for i, piece in enumerate(rendered.split(_SENTINEL)):
         if i:
-            parts.append(Part(kind="text", text=begin))
+            parts.append(Part(kind="fence", text=begin))
             parts.append(Part(kind="document", text=document.text))
-            parts.append(Part(kind="text", text=end))
+            parts.append(Part(kind="fence", text=end))
         if piece:
             parts.append(Part(kind="text", text=piece))
     return Prompt(

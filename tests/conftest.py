@@ -57,6 +57,14 @@ def cli(tmp_path: Path, clean_env: dict[str, str]) -> Callable[..., Any]:
     return run
 
 
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a tiny multimodal Gemma 3, real but for its size."""
+    import tiny
+
+    return tiny.build(tmp_path_factory.mktemp("tiny"))
+
+
 @pytest.fixture
 def notes(tmp_path: Path) -> Path:
     """A folder with four small documents, one of them deeper."""

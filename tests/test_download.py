@@ -122,3 +122,22 @@ def test_a_gated_model_names_the_licence(hub: type[Hub]) -> None:
     with pytest.raises(ModelUnavailableError) as caught:
         models.resolve("some/model")
     assert "accept the licence" in caught.value.next_step
+
+
+def test_a_plan_fetches_no_weights(hub: type[Hub]) -> None:
+    """Configuration alone comes; a run afterwards is not misled by it, and fetches the rest."""
+    found = models.resolve("some/model")
+    small = models.fetch(found, quiet, weights=False)
+    assert small.path is not None
+    assert {p.name for p in small.path.iterdir()} == {"config.json"}
+    assert models.parameters(small) is None
+    again = models.resolve("some/model")
+    assert (again.path, again.fingerprint) == (None, found.fingerprint)
+    whole = models.fetch(again, quiet)
+    assert whole.path is not None and (whole.path / "model.safetensors").exists()
+
+
+def test_published_sizes_are_known_without_weights(tmp_path: Path) -> None:
+    """Of a published model, whose configuration alone is here, the size is still known."""
+    published = models.Checkpoint("google/medgemma-27b-it", "c", tmp_path, "f")
+    assert models.parameters(published) == models.parameters(published._replace(path=None))

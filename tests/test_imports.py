@@ -59,7 +59,14 @@ def roots(path: Path, *, top: bool) -> set[str]:
 
 @pytest.mark.parametrize(
     "args",
-    [("--help",), ("run", "--help"), ("ask", "--help"), ("--version",), ("templates",)],
+    [
+        ("--help",),
+        ("run", "--help"),
+        ("plan", "--help"),
+        ("ask", "--help"),
+        ("--version",),
+        ("templates",),
+    ],
     ids=" ".join,
 )
 def test_help_is_light(cli: Callable[..., Any], tmp_path: Path, args: tuple[str, ...]) -> None:

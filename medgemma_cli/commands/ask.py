@@ -67,6 +67,10 @@ def ask(
 
     if not question.strip():
         raise UsageError("The question is empty.", "Put it in quotes after `ask`.")
+    # Before anything that can fail: no missing file or model may stand before an emergency.
+    if refused := _refused(question, template):
+        _tell_refusal(refused, json_record=json_record, kept=out is not None, quiet=quiet)
+        raise typer.Exit(OK)
     chosen = wiring.load_template(template, system)
     limits = wiring.make_limits(chosen, max_new_tokens, min_new_tokens, temperature, top_p, seed)
     read_limits = wiring.make_read_limits(encoding, max_bytes, max_pixels)
@@ -80,7 +84,7 @@ def ask(
         precision=precision,
         double_quant=double_quant,
         device=device,
-        batch_size=1,
+        batching=wiring.Batching(size=1),
         echo_delay=echo_delay,
         grammar=grammar,
         max_attempts=max_attempts,
@@ -97,6 +101,29 @@ def ask(
     if not quiet:
         _tell(record)
     raise typer.Exit(DOCUMENTS_FAILED if record.error is not None else OK)
+
+
+def _refused(question: str, template: str) -> "Record | None":
+    """The fixed answer to an emergency or to a wish for personal advice; None for the rest."""
+    from medgemma_cli.safety.triage import triage_question
+
+    flag = triage_question(question)
+    if flag is None:
+        return None
+    from medgemma_cli.refusing import refuse
+
+    return refuse(question, template, flag)
+
+
+def _tell_refusal(record: "Record", *, json_record: bool, kept: bool, quiet: bool) -> None:
+    from medgemma_cli.progress import emit
+
+    emit(record.model_dump_json(by_alias=True) if json_record else record.raw_text or "")
+    if quiet:
+        return
+    _tell(record)
+    if kept:
+        emit("medgemma: note: nothing was asked, so nothing is kept in -o.", sys.stderr)
 
 
 def _ask(

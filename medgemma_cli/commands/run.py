@@ -84,8 +84,30 @@ def run(
     double_quant: o.DoubleQuant = True,
     device: o.Device = "auto",
     batch_size: Annotated[
-        int, o.option("--batch-size", panel=o.MODEL_PANEL, min=1, help="Documents at once.")
-    ] = 16,
+        str,
+        o.option(
+            "--batch-size",
+            panel=o.MODEL_PANEL,
+            help="Documents at once: auto (what the device does best and what fits), or a number.",
+        ),
+    ] = "auto",
+    batch_tokens: Annotated[
+        int | None,
+        o.option(
+            "--batch-tokens",
+            panel=o.MODEL_PANEL,
+            min=1,
+            help="Documents at once times the longest, in tokens. Default: what fits.",
+        ),
+    ] = None,
+    deterministic: Annotated[
+        bool,
+        o.option(
+            "--deterministic",
+            panel=o.MODEL_PANEL,
+            help="One at a time: no byte of an answer depends on other documents. Slower.",
+        ),
+    ] = False,
     revision: o.Revision = None,
     offline: o.Offline = False,
     engine: o.Engine = o.EngineChoice.local,
@@ -152,7 +174,7 @@ def run(
         precision=precision,
         double_quant=double_quant,
         device=device,
-        batch_size=batch_size,
+        batching=wiring.make_batching(batch_size, batch_tokens, deterministic),
         echo_delay=echo_delay,
         grammar=grammar,
         max_attempts=max_attempts,
@@ -167,6 +189,7 @@ def run(
             made,
             sources,
             reporter,
+            device=device,
             seconds=seconds,
             fresh=fresh,
             fail_on=set(map(str, fail_on or [])),
@@ -201,6 +224,7 @@ def _execute(
     sources: "Discovery",
     reporter: "Reporter",
     *,
+    device: str,
     seconds: float | None,
     fresh: bool,
     fail_on: set[str],
@@ -210,6 +234,7 @@ def _execute(
     started: float,
 ) -> int:
     from medgemma_cli.commands.report import closing_table, final_line
+    from medgemma_cli.commands.timekeeping import keep_time
     from medgemma_cli.ledger import Ledger
     from medgemma_cli.pipeline import Run
     from medgemma_cli.progress import emit
@@ -235,6 +260,7 @@ def _execute(
             totals = process.execute(sources)
         finally:
             reporter.end()
+    keep_time(engine, device, job, totals)
     if not quiet:
         elapsed = time.monotonic() - started
         emit(final_line(totals, sources.skipped, out, elapsed), sys.stderr)

@@ -1,7 +1,7 @@
 """What `run` and `ask` share: options become an engine, limits and a template."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from medgemma_cli.errors import ConfigError, UsageError
 
@@ -14,6 +14,27 @@ if TYPE_CHECKING:
     from medgemma_cli.templates import Template
 
 
+class Batching(NamedTuple):
+    """How many documents go at once; None: what the device does best and what fits."""
+
+    size: int | None = None
+    tokens: int | None = None
+    deterministic: bool = False
+
+
+def make_batching(size: str, tokens: int | None, deterministic: bool) -> Batching:
+    """`--batch-size auto|N` with what limits it.
+
+    Raises:
+        UsageError: 2, neither auto nor a number from 1, or more than one with `--deterministic`.
+    """
+    if size != "auto" and not (size.isascii() and size.isdigit() and int(size) > 0):
+        raise UsageError("--batch-size is neither auto nor a number from 1.", "Try auto.")
+    if deterministic and size not in ("auto", "1"):
+        raise UsageError("--deterministic takes one document at a time.", "Leave --batch-size out.")
+    return Batching(None if size == "auto" else int(size), tokens, deterministic)
+
+
 def make_engine(
     engine: "EngineChoice",
     *,
@@ -23,7 +44,7 @@ def make_engine(
     precision: "PrecisionChoice",
     double_quant: bool,
     device: str,
-    batch_size: int,
+    batching: Batching,
     echo_delay: float,
     grammar: bool,
     max_attempts: int,
@@ -42,7 +63,9 @@ def make_engine(
         precision=cast("Precision", str(precision)),
         device=device,
         double_quant=double_quant,
-        batch_size=batch_size,
+        batch_size=batching.size,
+        batch_tokens=batching.tokens,
+        deterministic=batching.deterministic,
         grammar=grammar,
     )
     made = LocalEngine(checkpoint, options, step=reporter.step, tokens=reporter.tokens)

@@ -10,9 +10,10 @@ import re
 from collections import OrderedDict
 from typing import Any, NamedTuple
 
+from medgemma_cli.engines import tokenizing
 from medgemma_cli.engines.thoughts import CLOSE, OPEN, strip_thoughts
 from medgemma_cli.errors import ConfigError, DocumentError
-from medgemma_cli.records import Image, Message, Prompt
+from medgemma_cli.records import Message, Prompt
 
 _SENTINEL = re.compile("\ue000([0-9]+)\ue001")
 # In Gemma's vocabulary, but not (or not everywhere) declared special.
@@ -28,10 +29,13 @@ _KEPT = 256
 
 
 class Encoded(NamedTuple):
-    """Token ids of one prompt, and the images that its image tokens stand for, in order."""
+    """Token ids of one prompt.
+
+    The first `head` ids are the template's own: the same for every document of a run.
+    """
 
     ids: list[int]
-    images: tuple[Image, ...]
+    head: int
 
 
 class Encoder:
@@ -74,13 +78,13 @@ class Encoder:
         mark = (prompt.id, prompt.messages)
         if mark in self._cache:
             return self._cache[mark]
-        encoded = Encoded(self._encode(prompt), prompt.images)
+        encoded = self._encode(prompt)
         self._cache[mark] = encoded
         if len(self._cache) > _KEPT:
             self._cache.popitem(last=False)
         return encoded
 
-    def _encode(self, prompt: Prompt) -> list[int]:
+    def _encode(self, prompt: Prompt) -> Encoded:
         parts = [part for message in prompt.messages for part in message.parts]
         messages = []
         first = 0
@@ -91,9 +95,12 @@ class Encoder:
             messages.append({"role": message.role, "content": content})
         chat = self._chat.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         ids: list[int] = []
+        head: int | None = None
         own = 0
         # A split on one group alternates markup and part numbers.
         for i, piece in enumerate(_SENTINEL.split(chat)):
+            if i % 2 and head is None and parts[int(piece)].kind != "text":
+                head = len(ids)
             if i % 2 == 0:
                 new = self._plain(piece)
                 own += self._controls(new)
@@ -105,7 +112,7 @@ class Encoder:
             ids += new
         if self._controls(ids) != own:
             raise DocumentError("control_tokens")
-        return ids
+        return Encoded(ids, len(ids) if head is None else head)
 
     def data(self, text: str) -> list[int]:
         """Tokenise text so that no control token can come of it; it decodes to the same text."""
@@ -120,28 +127,24 @@ class Encoder:
     def text(self, ids: list[int]) -> tuple[str, bool]:
         """Generated ids as text, without thoughts and special tokens; is a thought left open?"""
         kept, thinking = strip_thoughts(ids, *self._thought)
-        decoded: str = self.tokenizer.decode(kept, skip_special_tokens=True)
-        return decoded, thinking
+        return tokenizing.join(self.tokenizer, kept), thinking
 
     def ends(self, ids: list[int]) -> list[int]:
         """Where each id's text ends in the text of them all, in characters."""
         at, done, ends = 0, 0, []
         for i in range(len(ids)):
             # Decoded from where the last whole character ended: linear, and right for pieces.
-            piece = self.tokenizer.decode(ids[done : i + 1], skip_special_tokens=True)
+            piece = tokenizing.join(self.tokenizer, ids[done : i + 1])
             ends.append(at + len(piece))
             if not piece.endswith("\ufffd"):
                 at, done = ends[-1], i + 1
         return ends
 
     def _split(self, text: str) -> list[int]:
-        encoding = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)
-        ids: list[int] = encoding["input_ids"]
-        return ids
+        return tokenizing.split(self.tokenizer, text, special=False)
 
     def _plain(self, text: str) -> list[int]:
-        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
-        return ids if text else []
+        return tokenizing.split(self.tokenizer, text, special=True) if text else []
 
     def _image(self) -> list[int]:
         if self.processor is None:

@@ -5,7 +5,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from medgemma_cli import decoding
-from medgemma_cli.engines import lark
+from medgemma_cli.engines import lark, tokenizing
 
 if TYPE_CHECKING:
     import numpy as np
@@ -129,7 +129,4 @@ class Compiler:
 
     def tokens(self, text: str) -> list[int]:
         """The text as the model's tokenizer cuts it."""
-        ids: list[int] = self._encode(text, add_special_tokens=False, split_special_tokens=True)[
-            "input_ids"
-        ]
-        return ids
+        return tokenizing.split(self._encode, text, special=False)

@@ -1,5 +1,6 @@
 """A checkpoint folder → a model on a device at a precision. The only place that picks a class."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -109,6 +110,15 @@ def free_memory(device: str) -> float:
     import psutil
 
     return float(psutil.virtual_memory().available)
+
+
+def device_name(device: str) -> str:
+    """The device by its make: one cache folder may serve machines that have other ones."""
+    if device.startswith("cuda"):
+        import torch
+
+        return f"cuda {torch.cuda.get_device_name(device)}"
+    return f"{device} with {os.cpu_count()} cores"
 
 
 def _arguments(precision: Precision, double_quant: bool) -> dict[str, Any]:

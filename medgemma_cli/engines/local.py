@@ -1,23 +1,26 @@
 """transformers on this machine: tokenizer first, weights when the first prompt is there.
 
-Batches are left-padded and sorted by length within a small look-ahead. An answer that is empty,
-padding only, or came of logits that are not finite climbs a ladder, each step noted in
-`degraded`: fp16 → the model loaded again in bf16 → once more with 48 new tokens at least → a
-failed generation with the reason.
+The host makes prompts ready and the device decodes them, each in a thread of its own. An answer
+that is empty, padding only, or came of logits that are not finite climbs a ladder, each step
+noted in `degraded`: fp16 → the model loaded again in bf16 → once more with 48 new tokens at
+least → a failed generation with the reason.
 """
 
 import logging
-import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
+from functools import partial
+from itertools import chain
 from typing import Any
 
 from medgemma_cli import models
+from medgemma_cli.engines import attention, outcome, vision
 from medgemma_cli.engines.base import always
-from medgemma_cli.engines.batch import Batch
+from medgemma_cli.engines.decode import Decoder
+from medgemma_cli.engines.device import Device, Done, Failed, Shown
 from medgemma_cli.engines.encoding import Encoded, Encoder
+from medgemma_cli.engines.fitting import fit
 from medgemma_cli.engines.grammar import Compiler
 from medgemma_cli.engines.loading import (
     Loaded,
@@ -27,11 +30,15 @@ from medgemma_cli.engines.loading import (
     pick_device,
     pick_precision,
 )
+from medgemma_cli.engines.plan import Plan
+from medgemma_cli.engines.schedule import Capacity
+from medgemma_cli.engines.timing import Timing
+from medgemma_cli.engines.work import Line, Work
+from medgemma_cli.engines.writing import Answer, JsonAnswer
 from medgemma_cli.errors import ModelUnavailableError
 from medgemma_cli.records import Generation, ModelInfo, Precision, Prompt
 
 _LOG = logging.getLogger(__name__)
-_LOOK_AHEAD = 4
 _FALLBACK_TOKENS = 48
 # What may be written inside a contract; counted up when that changes, since it is in every key.
 _GRAMMAR = 2
@@ -39,12 +46,20 @@ _GRAMMAR = 2
 
 @dataclass(frozen=True)
 class LocalOptions:
-    """How to load, how to batch, and whether to decode inside grammars."""
+    """How to load, how to batch, and whether to decode inside grammars.
+
+    Attributes:
+        batch_size: lines at once; None: what the device does best, as far as they fit.
+        batch_tokens: lines times the longest of them, prompt and answer; None: what fits.
+        deterministic: one document at a time, by kernels that give the same bits again.
+    """
 
     precision: Precision = "auto"
     device: str = "auto"
     double_quant: bool = True
-    batch_size: int = 16
+    batch_size: int | None = None
+    batch_tokens: int | None = None
+    deterministic: bool = False
     grammar: bool = True
 
 
@@ -57,7 +72,10 @@ class LocalEngine:
 
     Args:
         step: told of slow steps, with how far they are.
-        tokens: told of every step's new tokens.
+        tokens: told of every pass's new tokens.
+
+    Attributes:
+        timing: what the device did with its time so far.
     """
 
     def __init__(
@@ -68,6 +86,7 @@ class LocalEngine:
         step: models.Step = _quiet,
         tokens: Callable[[int], None] = lambda count: None,
     ) -> None:
+        self.timing = Timing()
         self._checkpoint = checkpoint
         self._options = options or LocalOptions()
         self._step = step
@@ -75,15 +94,22 @@ class LocalEngine:
         self._encoder: Encoder | None = None
         self._config: dict[str, Any] | None = None
         self._loaded: Loaded | None = None
+        self._decoder: Decoder | None = None
+        self._capacity: Capacity | None = None
         self._compiler: Compiler | None = None
+        self._plans: dict[str, Plan] = {}
+        self._stop: list[int] = []
+        self._precision: Precision | None = None
         self._fallback: str | None = None
+        # The model is loaded by the host, and again by the device if fp16 overflows.
+        self._loading = threading.RLock()
 
     @property
     def identity(self) -> dict[str, Any]:
         """Fingerprint of weights and tokenizer, and the precision asked for."""
         options = self._options
         quantised = options.precision in ("nf4", "fp4")
-        return {
+        identity = {
             "engine": "local",
             "weights": self._checkpoint.fingerprint,
             "adapter": None,
@@ -91,18 +117,20 @@ class LocalEngine:
             "double_quant": options.double_quant if quantised else None,
             "grammar": options.grammar and _GRAMMAR,
         }
+        # Only where it is asked for: an answer that shared a batch is not what was asked for.
+        return identity | ({"deterministic": True} if options.deterministic else {})
 
     @property
     def info(self) -> ModelInfo:
         """The resolved checkpoint; precision as loaded, after any fallback."""
-        loaded = self._loaded
         return ModelInfo(
             id=self._checkpoint.id,
             revision=self._checkpoint.revision,
             path=str(self._checkpoint.path) if self._checkpoint.path else None,
-            precision=loaded.precision if loaded else None,
+            precision=self._precision,
             asked=self._options.precision,
             engine="local",
+            deterministic=self._options.deterministic,
         )
 
     @property
@@ -127,28 +155,40 @@ class LocalEngine:
             self._config = models.config(self._checkpoint.path)
         return self._config
 
-    def _encode(self, prompt: Prompt) -> Encoded:
+    def encoder(self) -> Encoder:
+        """The checkpoint's tokenizer and processor, loaded at the first call."""
         if self._encoder is None:
             multimodal = self.reads_images
             assert self._checkpoint.path is not None
             self._step("loading the tokenizer", 0, 0)
             self._encoder = Encoder(*load_tokenizer(self._checkpoint.path, multimodal))
-        return self._encoder.encode(prompt)
+        return self._encoder
+
+    def _encode(self, prompt: Prompt) -> Encoded:
+        return self.encoder().encode(prompt)
 
     def count(self, prompt: Prompt) -> int:
         """Exact: the prompt's token ids, an image's among them."""
         return len(self._encode(prompt).ids)
 
-    def _load(self) -> Loaded:
-        if self._loaded is None:
-            device = pick_device(self._options.device)
-            precision = pick_precision(self._options.precision, device)
-            self._loaded = self._load_as(precision, device)
-        return self._loaded
+    # -- the model ----------------------------------------------------------------------------
+
+    def loaded(self) -> Loaded:
+        """The model, loaded at the first call.
+
+        Raises:
+            ModelUnavailableError: 69, it does not fit or cannot be loaded.
+        """
+        with self._loading:
+            if self._loaded is None:
+                device = pick_device(self._options.device)
+                precision = pick_precision(self._options.precision, device)
+                self._loaded = self._load_as(precision, device)
+            return self._loaded
 
     def _load_as(self, precision: Precision, device: str) -> Loaded:
-        folder, encoder = self._checkpoint.path, self._encoder
-        assert folder is not None and encoder is not None
+        encoder, folder = self.encoder(), self._checkpoint.path
+        assert folder is not None
         self._step(f"loading the model ({precision} on {device})", 0, 0)
         weights = models.parameters(self._checkpoint) or 0
         need, free = models.memory_needed(weights, precision), free_memory(device)
@@ -165,157 +205,188 @@ class LocalEngine:
             device=device,
             double_quant=self._options.double_quant,
         )
+        attention.use(model)
+        self._precision = precision
         self._step("model loaded", 1, 1)
         return Loaded(model, encoder.tokenizer, encoder.processor, device, precision)
+
+    def decoder(self) -> Decoder:
+        """The decoding loop on the loaded model; how much it takes at once is found here, too."""
+        if self._decoder is None:
+            loaded, options = self.loaded(), self._options
+            self._decoder = Decoder(
+                loaded.model,
+                self.encoder().image_id,
+                self.stop,
+                self.timing,
+                precision=loaded.precision,
+                alone=options.deterministic,
+                on_tokens=self._tokens,
+            )
+            self._capacity = fit(self._decoder, loaded, self._settings(), options)
+        self._decoder.compiler = self._compiler
+        return self._decoder
+
+    @property
+    def stop(self) -> list[int]:
+        """The ids that end an answer: the checkpoint's own, and the end of a turn."""
+        if not self._stop:
+            own = self.loaded().model.generation_config.eos_token_id
+            ids = [own] if isinstance(own, int) else list(own or [])
+            self._stop = list(dict.fromkeys(ids + self.encoder().stop))
+        return self._stop
+
+    def compiler(self) -> Compiler:
+        """What makes grammars for the checkpoint's tokenizer, made at the first call."""
+        if self._compiler is None:
+            self._step("preparing the output grammar", 0, 0)
+            encoder = self.encoder()
+            width = self.loaded().model.get_output_embeddings().weight.shape[0]
+            control = encoder.control, encoder.control_text
+            self._compiler = Compiler(encoder.tokenizer, width, self.stop, control)
+            if self._decoder is not None:
+                self._decoder.compiler = self._compiler
+        return self._compiler
+
+    def _again(self) -> Decoder:
+        """fp16 overflowed: the same weights in bf16 (fp32 where the device has none)."""
+        with self._loading:
+            device = self.loaded().device
+            self._loaded = self._decoder = None
+            precision = pick_precision("auto", device)
+            self._fallback = f"precision:fp16->{precision}"
+            self._loaded = self._load_as(precision, device)
+            return self.decoder()
+
+    # -- prompts in, generations out ----------------------------------------------------------
 
     def generate(
         self, prompts: Iterable[Prompt], keep_going: Callable[[], bool] = always
     ) -> Iterator[Generation]:
-        """Batches of a look-ahead of a few batches, sorted by length and kind."""
-        stream = iter(prompts)
-        size = self._options.batch_size
-        while window := list(islice(stream, size * _LOOK_AHEAD)):
-            window.sort(key=lambda prompt: (_kind(prompt), self.count(prompt)))
-            while window:
-                if not keep_going():
-                    return
-                kind = _kind(window[0])
-                batch = [prompt for prompt in window[:size] if _kind(prompt) == kind]
-                del window[: len(batch)]
-                yield from self._answer(batch)
+        """As they finish; lines of a batch end and begin one by one."""
+        for event in self._run(iter(prompts), keep_going):
+            if isinstance(event, Generation):
+                yield event
 
     def stream(self, prompt: Prompt) -> Iterator[str | Generation]:
-        """Text as it comes, from a worker thread; closing the iterator stops it."""
-        self._encode(prompt)
-        self._load()
-        encoder = self._encoder
-        assert encoder is not None
-        pieces: queue.Queue[str | Generation | BaseException] = queue.Queue()
-        stopped = threading.Event()
+        """Text as it comes; closing the iterator stops it."""
         sent = 0
-
-        def show(ids: list[int]) -> None:
-            nonlocal sent
-            if stopped.is_set():
-                raise _StoppedError
-            text, _ = encoder.text([token for token in ids if token not in encoder.stop])
-            if not text.endswith("\ufffd") and len(text) > sent:
-                pieces.put(text[sent:])
+        for event in self._run(iter([prompt]), always, watch=True):
+            final = isinstance(event, Generation)
+            text = event.text if isinstance(event, Generation) else self._shown(event)
+            if len(text) > sent and (final or not text.endswith("\ufffd")):
+                yield text[sent:]
                 sent = len(text)
+            if isinstance(event, Generation):
+                yield event
 
-        def work() -> None:
-            try:
-                generation = self._answer([prompt], show)[0]
-                if len(generation.text) > sent:
-                    pieces.put(generation.text[sent:])
-                pieces.put(generation)
-            except BaseException as error:
-                pieces.put(error)
-
-        threading.Thread(target=work, daemon=True).start()
-        try:
-            while True:
-                piece = pieces.get()
-                if isinstance(piece, BaseException):
-                    raise piece
-                yield piece
-                if isinstance(piece, Generation):
-                    return
-        finally:
-            stopped.set()
-
-    # -- one batch --------------------------------------------------------------------------
-
-    def _answer(
-        self, batch: list[Prompt], show: Callable[[list[int]], None] | None = None
-    ) -> list[Generation]:
-        """Every prompt's generation, after the ladder."""
-        self._load()
-        answers = {g.id: g for g in self._attempt(batch, 0, show)}
-        assert self._loaded is not None
-        again = [p for p in batch if answers[p.id].error in ("bad_logits", "empty_output")]
-        if again and self._loaded.precision == "fp16":
-            self._reload()
-            answers |= {g.id: g for g in self._attempt(again, 0, None)}
-            again = [p for p in again if answers[p.id].error in ("bad_logits", "empty_output")]
-        again = [p for p in again if answers[p.id].error == "empty_output"]
-        if again and again[0].contract.kind == "text":
-            for generation in self._attempt(again, _FALLBACK_TOKENS, None):
-                step = f"min_new_tokens:{_FALLBACK_TOKENS}"
-                noted = {"degraded": (*generation.degraded, step)}
-                answers[generation.id] = generation.model_copy(update=noted)
-        return [answers[prompt.id] for prompt in batch]
-
-    def _reload(self) -> None:
-        """fp16 overflowed: the same weights in bf16 (fp32 where the device has none)."""
-        assert self._loaded is not None
-        device = self._loaded.device
-        self._loaded = None
-        precision = pick_precision("auto", device)
-        self._fallback = f"precision:fp16->{precision}"
-        self._loaded = self._load_as(precision, device)
-
-    def _attempt(
-        self, batch: list[Prompt], at_least: int, show: Callable[[list[int]], None] | None
-    ) -> list[Generation]:
-        """Generate; a batch that fails is halved until the prompt at fault stands alone."""
-        import torch
-
-        code = "engine"
-        try:
-            return self._run(batch, at_least, show)
-        except torch.OutOfMemoryError:
-            code = "oom"
-        except (RuntimeError, ValueError, IndexError) as error:
-            if _device_lost(error):
-                raise ModelUnavailableError(
-                    "The device was lost.", "Check it with `medgemma doctor`, then run again."
-                ) from None
-            # Shown with --debug alone: the message may quote what was being worked on.
-            _LOG.debug("generation failed", exc_info=True)
-        # Outside the except block, or the traceback would keep the batch's memory alive.
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        if len(batch) == 1:
-            return [Generation(id=batch[0].id, finish_reason="error", error=code)]
-        half = len(batch) // 2
-        halves = (batch[:half], batch[half:])
-        note = f"batch_halved:{code}"
-        return [
-            g.model_copy(update={"degraded": (*g.degraded, note)})
-            for part in halves
-            for g in self._attempt(part, at_least, show)
-        ]
+    def _shown(self, ids: list[int]) -> str:
+        text, _ = self.encoder().text([token for token in ids if token not in self.stop])
+        return text
 
     def _run(
-        self, batch: list[Prompt], at_least: int, show: Callable[[list[int]], None] | None
-    ) -> list[Generation]:
-        loaded = self._load()
-        assert self._encoder is not None
-        runner = Batch(loaded, self._encoder, batch, at_least)
-        wanted = self._options.grammar and batch[0].contract.kind == "json"
-        if wanted and self._compiler is None:
-            self._step("preparing the output grammar", 0, 0)
-            width = loaded.model.get_output_embeddings().weight.shape[0]
-            control = self._encoder.control, self._encoder.control_text
-            self._compiler = Compiler(loaded.tokenizer, width, runner.stop, control)
-        answers = runner.run(self._compiler if wanted else None, self._tokens, show)
-        if self._fallback is None:
-            return answers
-        note = self._fallback
-        return [g.model_copy(update={"degraded": (note, *g.degraded)}) for g in answers]
+        self, prompts: Iterator[Prompt], keep_going: Callable[[], bool], *, watch: bool = False
+    ) -> Iterator[Generation | list[int]]:
+        """Make prompts ready while the device works; what it has done comes out between."""
+        first = next(prompts, None)
+        if first is None:
+            return
+        self.encoder().encode(first)
+        decoders = [self.decoder()]
+        assert self._capacity is not None
 
+        def load() -> Decoder:
+            return decoders.pop() if decoders else self._again()
 
-class _StoppedError(Exception):
-    """Nobody reads the stream any more."""
+        device = Device(load, self._capacity, keep_going, watch=watch)
+        device.start()
+        try:
+            yield from self._feed(device, chain([first], prompts))
+        finally:
+            device.abort()
 
+    def _feed(self, device: Device, prompts: Iterator[Prompt]) -> Iterator[Generation | list[int]]:
+        more, under_way = True, 0
+        while more or under_way:
+            if more and not device.full():
+                prompt = next(prompts, None)
+                if prompt is None:
+                    more = False
+                    device.close()
+                elif isinstance(prepared := self._prepare(prompt), Work):
+                    under_way += 1
+                    device.put(prepared)
+                else:
+                    yield prepared
+            # With nothing to make ready, what is done is waited for.
+            event = device.next(wait=bool(under_way) and (not more or device.full()))
+            while event is not None:
+                made = event.ids if isinstance(event, Shown) else self._finish(device, event)
+                under_way -= isinstance(made, Generation)
+                if made is not None:
+                    yield made
+                event = device.next(wait=False)
+            if device.ended:
+                return
 
-def _kind(prompt: Prompt) -> tuple[Any, ...]:
-    """Prompts of one kind may share a batch."""
-    limits = prompt.limits
-    return (prompt.contract.kind, len(prompt.images), *limits.model_dump().values())
+    # -- one prompt ---------------------------------------------------------------------------
 
+    def _prepare(self, prompt: Prompt) -> Work | Generation:
+        """What the device needs; or the answer, if nothing is left to be decoded."""
+        encoder = self.encoder()
+        try:
+            pictures = tuple(
+                (vision.digest(image), vision.pixels(encoder.processor, image))
+                for image in prompt.images
+            )
+            work = Work(
+                # Pixels as read are large, and not needed any more.
+                prompt=prompt.model_copy(update={"images": ()}),
+                encoded=encoder.encode(prompt),
+                make=partial(self._answer, prompt),
+                answer=self._answer(prompt),
+                pictures=pictures,
+                at_least=prompt.limits.min_new_tokens,
+            )
+        except (RuntimeError, ValueError, OSError):
+            # Shown with --debug alone: the message may quote what was being worked on.
+            _LOG.debug("a prompt could not be made ready", exc_info=True)
+            return Generation(id=prompt.id, finish_reason="error", error="engine")
+        if work.answer.done:
+            return outcome.generation(Line(work), encoder, self.stop)
+        return work
 
-def _device_lost(error: Exception) -> bool:
-    text = str(error)
-    return any(word in text for word in ("device-side assert", "CUDA error", "device lost"))
+    def _answer(self, prompt: Prompt) -> Answer:
+        contract = prompt.contract
+        if not self._options.grammar or contract.kind == "text":
+            return Answer(prompt.limits, self.stop)
+        compiler = self.compiler()
+        matcher = compiler.matcher(contract.json_schema, prompt.document)
+        schema = contract.json_schema
+        if schema not in self._plans:
+            self._plans[schema] = Plan(schema, compiler)
+        return JsonAnswer(prompt.limits, self.stop, compiler, matcher, self._plans[schema])
+
+    def _finish(self, device: Device, event: Done | Failed) -> Generation | None:
+        """The answer; None where it is asked for once more."""
+        if isinstance(event, Failed):
+            name, notes = event.work.prompt.id, event.work.notes
+            return Generation(id=name, finish_reason="error", error=event.code, degraded=notes)
+        work = event.line.work
+        made = outcome.generation(event.line, self.encoder(), self.stop)
+        if self._fallback and event.precision != "fp16":
+            made = made.model_copy(update={"degraded": (self._fallback, *made.degraded)})
+        if made.error not in ("bad_logits", "empty_output"):
+            return made
+        if event.precision == "fp16":
+            device.put(work.again(tries=work.tries + 1), first=True)
+            if self._fallback is None:
+                device.reload()
+            return None
+        least = min(_FALLBACK_TOKENS, work.prompt.limits.max_new_tokens)
+        text = work.prompt.contract.kind == "text"
+        if made.error == "bad_logits" or not text or work.at_least >= least:
+            return made
+        note = f"min_new_tokens:{_FALLBACK_TOKENS}"
+        device.put(work.again(note, at_least=least, tries=work.tries + 1), first=True)
+        return None

@@ -1,120 +1,82 @@
-"""What in a source a reader must know before trusting a summary of it.
+"""What in a text needs a person first: an emergency, a wish for advice, words for the model.
 
-Covers text that looks like an instruction to the model (`prompt_injection`), also when spaced
-out, written in look-alike forms that NFKC folds, in invisible tag characters, or broken up by
-invisible ones. It does not cover instructions in other languages than English, encodings such as
-base64, or text inside images.
+On a document these are flags. Of a typed question (`ask`), an emergency or a wish for advice is
+answered with fixed words and no model. By rules that are data (`data/triage.toml`), in English
+only: a document or a question in another language is not triaged, and nothing is said of it.
+What each part covers and does not stands in `emergency`, `advice` and `injection`.
 """
 
-import re
 import unicodedata
-from functools import cache
+from collections.abc import Container, Iterator
+from typing import Any
 
-from medgemma_cli.records import Flag
+from medgemma_cli.records import Flag, Severity
+from medgemma_cli.safety.advice import find_instruction, find_request
+from medgemma_cli.safety.emergency import find_emergency
+from medgemma_cli.safety.injection import find_injection
 
-_INVISIBLE = re.compile(
-    "[\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f"
-    "\u3164\ufe00-\ufe0f\ufeff\U000e0000-\U000e01ef]"
-)
-_TAGS = {0xE0000 + code: code for code in range(0x20, 0x7F)}
-# Letters with one space between each, as in "i g n o r e".
-_SPACED = re.compile(r"\b(?:[A-Za-z] ){2,}[A-Za-z]\b")
-_SPACES = re.compile(r"\s+")
-
-_VERB = r"\b(?:ignore|disregard|forget|override|bypass) "
-_ALL = r"(?:(?:all|any|everything|every|each|the|your|of|these|those|my|and) )*"
-_BEFORE = r"(?:previous|prior|above|preceding|earlier|foregoing|system|original|initial)"
-_KIND = r"(?:(?:system|safety|user|developer|own) )?"
-_WHAT = r"(?:instructions?|prompts?|rules?|directions|guidelines|messages?|commands?)\b"
-_DO = r"(?:write|say|output|respond|reply|print|answer|instead)\b"
-_MODEL = (
-    r"(?:ai(?: assistant| model)?|(?:large )?language model|chatbot|(?:helpful|virtual) assistant)"
-)
-
-
-# For text in which every run of white space is one space.
-@cache
-def _injection() -> re.Pattern[str]:
-    # Compiled at the first use: a run with nothing to do reads no text.
-    return re.compile(
-        "|".join(
-            [
-                r"<(?:start|end)_of_turn>|<start_of_image>|<unused9[45]>|<\|im_(?:start|end)\|>",
-                r"\[/?INST\]",
-                rf"{_VERB}{_ALL}{_BEFORE} {_KIND}{_WHAT}",
-                rf"{_VERB}{_ALL}{_KIND}{_WHAT} (?:above|before|so far)\b",
-                rf"{_VERB}{_ALL}(?:text |content )?above and {_DO}",
-                rf"{_VERB}(?:all )?(?:of )?(?:your|the system) {_KIND}{_WHAT}",
-                rf"\byou are (?:now )?(?:an? )?(?:{_MODEL}|dan)\b",
-                rf"\b(?:as an? )?{_MODEL} ?[,:] ?(?:please|you (?:must|should|will)|{_DO}|ignore)",
-                r"\b(?:as an |ai )(?:ai|assistant|model) ?[,:] ?(?:always|never)\b",
-                r"\blanguage model ?[,:] ?(?:always|never)\b",
-                r"\b(?:reveal|print|repeat|show) (?:your (?:system )?|the system )prompt\b",
-                r"\bnew system instructions? ?:",
-                r"\bnew instructions? for the (?:ai|model|assistant)\b",
-            ]
-        ),
-        re.IGNORECASE,
-    )
-
-
-# A match holds one of these; most notes hold few, so most notes cost a few substring searches.
-_WORDS = (
-    "<start_of_", "<end_of_", "<unused9", "<|im_", "[inst]", "[/inst]", "you are", " ai",
-    "ignore", "disregard", "forget", "override", "bypass", "assistant", "language model", "chatbot",
-    "prompt", "instruction",
-)  # fmt: skip
+_INJECTED = "The document has text that looks like an instruction to the model; read it."
+_URGENT = "The document tells of what may be an emergency; it is not known whether it still is one."
+_WANTED = "Somebody asks for advice in the document; a summary does not give it."
+_URGENT_QUESTION = "The question tells of what may be an emergency; no model was asked."
+_WANTED_QUESTION = "The question asks for personal medical advice; no model was asked."
+_INSTRUCTS = "The output tells its reader what to do; it should report what is documented."
 
 
 def triage(text: str) -> list[Flag]:
     """Flags about a source text. At most one of each rule; `span` is in code points of `text`.
 
-    The span is given only where the plain text itself matches; a hidden instruction is flagged
-    without one.
+    The span of an instruction is given only where the plain text itself matches; a hidden one is
+    flagged without.
     """
-    span = _search(text)
-    if span is None and not any(_search(form) for form in _unmasked(text)):
-        return []
+    flags = []
+    injected, span = find_injection(text)
+    if injected:
+        flags.append(_flag("prompt_injection", "review", _INJECTED, span))
+    if urgent := find_emergency(text):
+        flags.append(_flag("emergency", "note", _URGENT, urgent[1]))
+    if wanted := find_request(text):
+        flags.append(_flag("personal_advice", "note", _WANTED, wanted[1]))
+    return flags
+
+
+def triage_question(question: str) -> Flag | None:
+    """Why a typed question must not go to a model; an emergency comes before advice.
+
+    Documents that come with it are not looked at. An instruction to the model is no reason: the
+    person who types it is the user.
+    """
+    typed = unicodedata.normalize("NFKC", question)
+    if find_emergency(typed):
+        return Flag(rule="emergency", severity="stop", where="question", why=_URGENT_QUESTION)
+    if find_request(typed):
+        return Flag(rule="personal_advice", severity="stop", where="question", why=_WANTED_QUESTION)
+    return None
+
+
+def triage_output(fields: dict[str, Any], quoted: Container[str] = ()) -> list[Flag]:
+    """Flags about what an output tells its reader to do, one for each field that does.
+
+    What it quotes of the document is not its own word.
+    """
     return [
-        Flag(
-            rule="prompt_injection",
-            severity="review",
-            where="source",
-            why="The document has text that looks like an instruction to the model; read it.",
-            span=span,
-        )
+        Flag(rule="personal_advice", severity="review", where=where, why=_INSTRUCTS)
+        for where, text in _texts(fields)
+        if text not in quoted and find_instruction(text)
     ]
 
 
-def _search(text: str) -> tuple[int, int] | None:
-    """Where an instruction stands in the text, whatever white space it is spread over."""
-    flat = " ".join(text.split())
-    low = f" {flat.lower()}"
-    if not any(word in low for word in _WORDS):
-        return None
-    match = _injection().search(flat)
-    if match is None:
-        return None
-    return _original(text, match.start()), _original(text, match.end() - 1) + 1
+def _texts(value: Any, where: str = "") -> Iterator[tuple[str, str]]:
+    """Every text of an output, with its path, such as ``recommendations[0]``."""
+    if isinstance(value, dict):
+        for name, item in value.items():
+            yield from _texts(item, f"{where}.{name}" if where else name)
+    elif isinstance(value, list):
+        for i, item in enumerate(value):
+            yield from _texts(item, f"{where}[{i}]")
+    elif isinstance(value, str):
+        yield where, value
 
 
-def _original(text: str, at: int) -> int:
-    """The index in a text of the character at `at` once white space is folded and stripped."""
-    removed = 0
-    for run in _SPACES.finditer(text):
-        if run.start() - removed >= at:
-            break
-        removed += len(run.group()) - (run.start() > 0)
-    return at + removed
-
-
-def _unmasked(text: str) -> list[str]:
-    """What a text may say to a model that a reader does not see; empty when nothing is hidden."""
-    if text.isascii():
-        joined = _SPACED.sub(lambda match: match.group().replace(" ", ""), text)
-        return [joined] if joined != text else []
-    shown = text.translate(_TAGS)
-    forms = [_INVISIBLE.sub("", shown), _INVISIBLE.sub(" ", shown), _INVISIBLE.sub("", text)]
-    folded = {unicodedata.normalize("NFKC", form) for form in forms}
-    folded |= {_SPACED.sub(lambda match: match.group().replace(" ", ""), f) for f in folded}
-    return [form for form in folded if form != text]
+def _flag(rule: str, severity: Severity, why: str, span: tuple[int, int] | None) -> Flag:
+    return Flag(rule=rule, severity=severity, where="source", why=why, span=span)

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 from medgemma_cli import contracts, decoding
 from medgemma_cli.records import Contract, Document, Flag, Generation, Quote, Status
 from medgemma_cli.safety.grounding import check_quotes
-from medgemma_cli.safety.triage import triage
+from medgemma_cli.safety.triage import triage, triage_output
 
 
 class Verdict(NamedTuple):
@@ -24,8 +24,9 @@ def judge(document: Document, contract: Contract, generation: Generation) -> Ver
     """Check one generation against its document and its contract.
 
     `flagged` from a flag of severity `review` upwards. Covers the shape of the output, verbatim
-    quotes, choices by their probabilities, truncation, partial reading and injected instructions;
-    see `grounding` and `triage` for what they do not cover.
+    quotes, choices by their probabilities, truncation, partial reading, injected instructions,
+    emergencies in the document, and outputs that instruct their reader; see `grounding` and
+    `triage` for what they do not cover.
     """
     if generation.error:
         return Verdict("failed", flags=tuple(triage(document.text)), error=generation.error)
@@ -36,10 +37,12 @@ def judge(document: Document, contract: Contract, generation: Generation) -> Ver
     if contract.kind == "text" and not output.fields["answer"]:
         return Verdict("failed", error="empty_output")
     output, confidence, doubts = decoding.settle(contract, generation, output)
-    quotes, flags = check_quotes(decoding.quotes(contract, output.fields), document.text)
+    quoted = list(decoding.quotes(contract, output.fields))
+    quotes, flags = check_quotes(quoted, document.text)
     flags = [
         *_completeness(document, contract, generation, output),
         *triage(document.text),
+        *triage_output(output.fields, {quote for _, quote in quoted}),
         *flags,
         *doubts,
     ]

@@ -10,10 +10,12 @@ from tiny import MakeEngine, picture, prompt
 
 from medgemma_cli import contracts, decoding, templates
 from medgemma_cli.choices import normalised
-from medgemma_cli.engines.batch import Batch
-from medgemma_cli.engines.decode import Decoding
+from medgemma_cli.engines import vision
+from medgemma_cli.engines.encoding import Encoder
 from medgemma_cli.engines.grammar import Compiler
 from medgemma_cli.engines.local import LocalEngine
+from medgemma_cli.engines.schedule import slices
+from medgemma_cli.engines.work import Work
 from medgemma_cli.engines.writing import Answer
 from medgemma_cli.records import Contract, Document, Generation, Limits, Prompt, Source
 
@@ -43,30 +45,21 @@ def screens(tokens: int = 60) -> list[Prompt]:
     return [templates.render(template, one, one.source.place, limits) for one in made]
 
 
-def loaded(engine: LocalEngine) -> tuple[Any, Any, Compiler]:
+def loaded(engine: LocalEngine) -> tuple[Any, Encoder, Compiler]:
     """The engine's model, encoder and compiler, loaded."""
-    engine.count(prompt("load", "x"))
-    own = engine._load()
-    assert engine._encoder is not None
-    if engine._compiler is None:
-        width = own.model.get_output_embeddings().weight.shape[0]
-        engine._compiler = Compiler(own.tokenizer, width, engine._encoder.stop)
-    return own.model, engine._encoder, engine._compiler
+    return engine.loaded().model, engine.encoder(), engine.compiler()
 
 
 def decoded(engine: LocalEngine, prompts: list[Prompt]) -> list[Answer]:
     """The answers of one batch, with their ids."""
-    import torch
-
-    model, encoder, compiler = loaded(engine)
-    batch = Batch(engine._load(), encoder, prompts, 0)
-    answers = [batch._answer(one, compiler) for one in prompts]
-    with torch.inference_mode():
-        inputs = batch._collate(answers)
-        Decoding(model, inputs, answers, compiler, prompts[0].limits, batch.stop).run(
-            lambda _: None
-        )
-    return answers
+    decoder = engine.decoder()
+    works = [work for one in prompts if isinstance(work := engine._prepare(one), Work)]
+    assert len(works) == len(prompts)
+    for part in slices(works, 10_000):
+        decoder.admit(part)
+    while decoder.lines:
+        decoder.step()
+    return [work.answer for work in works]
 
 
 def plain_log(engine: LocalEngine, asked: Prompt, before: list[int], option: list[int]) -> float:
@@ -77,9 +70,9 @@ def plain_log(engine: LocalEngine, asked: Prompt, before: list[int], option: lis
     encoded = encoder.encode(asked)
     ids = torch.tensor([encoded.ids + before + option])
     more: dict[str, Any] = {"token_type_ids": (ids == encoder.image_id).long()}
-    if encoded.images:
-        batch = Batch(engine._load(), encoder, [asked], 0)
-        more["pixel_values"] = batch._pixels(list(encoded.images))
+    if asked.images:
+        shown = [vision.pixels(encoder.processor, image) for image in asked.images]
+        more["pixel_values"] = torch.stack(shown)
     with torch.inference_mode():
         logits = model(input_ids=ids, use_cache=False, **more).logits[0].float()
     logs = logits.log_softmax(dim=-1)
@@ -189,7 +182,7 @@ def test_greedy_text_equals_generate(make_engine: MakeEngine, penalty: float | N
             do_sample=False,
             logits_processor=processors,
         )
-        model.generation_config.repetition_penalty = penalty
+        model.generation_config.repetition_penalty, engine._decoder = penalty, None
         (answer,) = decoded(engine, [one])
         model.generation_config.repetition_penalty = None
         assert answer.ids == expected[0, ids.shape[1] :].tolist()
@@ -197,13 +190,12 @@ def test_greedy_text_equals_generate(make_engine: MakeEngine, penalty: float | N
 
 def counted(engine: LocalEngine) -> list[int]:
     """The lengths of all forward passes from now on."""
-    model, _, _ = loaded(engine)
     lengths: list[int] = []
 
     def hook(module: Any, args: Any, kwargs: Any) -> None:
         lengths.append(kwargs["input_ids"].shape[1])
 
-    model.register_forward_pre_hook(hook, with_kwargs=True)
+    engine.loaded().model.get_decoder().register_forward_pre_hook(hook, with_kwargs=True)
     return lengths
 
 
@@ -218,7 +210,7 @@ def test_forced_tokens_cost_no_pass_of_their_own(make_engine: MakeEngine) -> Non
     (answer,) = engine.generate([asked])
     assert decoding.parse(contract, answer.text)
     assert len(passes) < answer.usage.completion_tokens / 2
-    assert sum(passes) <= engine.count(asked) + answer.usage.completion_tokens - 1
+    assert engine.timing.new_tokens < answer.usage.completion_tokens
 
 
 @pytest.mark.parametrize("at", [0, 4])
@@ -228,16 +220,15 @@ def test_nan_in_one_row_leaves_the_others(make_engine: MakeEngine, at: int) -> N
     asked = [with_contract(prompt(str(i), NOTE.format(i)), contract, 90) for i in range(3)]
     engine = make_engine()
     expected = {g.id: g for g in engine.generate(asked)}
-    model, _, _ = loaded(engine)
     passes = 0
 
     def poison(module: Any, args: Any, output: Any) -> None:
         nonlocal passes
         if passes == at:
-            output.logits[1] = float("nan")
+            output.last_hidden_state[1] = float("nan")
         passes += 1
 
-    model.register_forward_hook(poison)
+    engine.loaded().model.get_decoder().register_forward_hook(poison)
     got = {g.id: g for g in engine.generate(asked)}
     bad = [name for name, generation in got.items() if generation.error]
     assert len(bad) == 1 and got[bad[0]].error == "bad_logits"

@@ -1,7 +1,6 @@
-"""Does the output stand in the source? So far: are its quotes verbatim.
+"""Are an output's quotes verbatim?
 
-Covers quotes of findings, compared with white space folded and nothing else. It does not yet
-compare numbers, drugs, negations or sides; a record's `facts` stays empty until it does.
+Covers quotes of findings, compared with white space folded and nothing else.
 """
 
 from collections.abc import Iterable

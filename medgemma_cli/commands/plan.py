@@ -1,0 +1,213 @@
+"""`medgemma plan`: what a run would take, before it takes it. Loads no weights, writes no results.
+
+Takes the options of `run` that bear on what is done and how: the same line with `plan` in place
+of `run` tells what that run would do.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+
+from medgemma_cli.commands import options as o
+from medgemma_cli.commands.run import DEFAULT_MODEL, skipped_text
+from medgemma_cli.errors import OK, UNAVAILABLE, NoInputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from medgemma_cli.discover import Discovery
+    from medgemma_cli.engines.base import Engine
+    from medgemma_cli.forecast import Forecast, Resources, Summary
+    from medgemma_cli.job import Job
+    from medgemma_cli.models import Checkpoint
+    from medgemma_cli.progress import Reporter
+    from medgemma_cli.records import Precision
+
+
+def plan(
+    paths: Annotated[list[str], typer.Argument(help="Files, folders or globs.")],
+    out: Annotated[
+        Path, o.option("--out", "-o", help="The -o of the run: what is done there stays done.")
+    ] = Path("summaries"),
+    model: o.Model = DEFAULT_MODEL,
+    template: o.Template = "summarize",
+    question: Annotated[
+        str | None, o.option("--question", help="For templates that ask one.")
+    ] = None,
+    system: o.System = None,
+    limit: Annotated[
+        int | None, o.option("--limit", min=1, help="Only the first N inputs.")
+    ] = None,
+    force: Annotated[bool, o.option("--force", help="As if nothing were done already.")] = False,
+    retry_failed: Annotated[
+        bool, o.option("--retry-failed", help="Count failed documents as to be tried again.")
+    ] = False,
+    as_json: Annotated[bool, o.option("--json", help="One JSON object on stdout.")] = False,
+    include: Annotated[
+        list[str] | None,
+        o.option("--include", panel=o.INPUT_PANEL, help="Only paths matching. Repeatable."),
+    ] = None,
+    exclude: Annotated[
+        list[str] | None,
+        o.option("--exclude", panel=o.INPUT_PANEL, help="Not paths matching. Repeatable."),
+    ] = None,
+    encoding: o.Encoding = None,
+    max_bytes: o.MaxBytes = 50_000_000,
+    max_pixels: o.MaxPixels = 64_000_000,
+    precision: o.PrecisionOption = o.PrecisionChoice.auto,
+    double_quant: o.DoubleQuant = True,
+    device: o.Device = "auto",
+    batch_size: Annotated[
+        str, o.option("--batch-size", panel=o.MODEL_PANEL, help="Documents at once: auto or N.")
+    ] = "auto",
+    deterministic: Annotated[
+        bool, o.option("--deterministic", panel=o.MODEL_PANEL, help="One document at a time.")
+    ] = False,
+    revision: o.Revision = None,
+    offline: o.Offline = False,
+    engine: o.Engine = o.EngineChoice.local,
+    max_new_tokens: o.MaxNewTokens = None,
+    min_new_tokens: o.MinNewTokens = 0,
+    temperature: o.Temperature = 0.0,
+    top_p: o.TopP = 1.0,
+    seed: o.Seed = 0,
+    grammar: o.Grammar = True,
+    max_attempts: o.MaxAttempts = 3,
+    quiet: o.Quiet = False,
+) -> None:
+    """Say what a run would take: tokens of each document, memory, time. Loads no weights.
+
+    Give it the same PATHS and options as `run`.
+    """
+    from medgemma_cli.commands import wiring
+    from medgemma_cli.commands.plan_report import Told, print_json, print_text
+    from medgemma_cli.forecast import summarise
+    from medgemma_cli.job import Job
+    from medgemma_cli.progress import reporter_for
+
+    chosen = wiring.load_template(template, system)
+    job = Job(
+        template=chosen,
+        limits=wiring.make_limits(chosen, max_new_tokens, min_new_tokens, temperature, top_p, seed),
+        read_limits=wiring.make_read_limits(encoding, max_bytes, max_pixels),
+        question=question,
+        force=force,
+        retry_failed=retry_failed,
+        max_attempts=max_attempts,
+    )
+    sources = _sources(paths, out, limit, include or [], exclude or [])
+    reporter = reporter_for(quiet=quiet, verbose=False)
+    try:
+        batching = wiring.make_batching(batch_size, None, deterministic)
+        options = {
+            "precision": str(precision),
+            "device": device,
+            "double_quant": double_quant,
+            "grammar": grammar,
+            "deterministic": deterministic,
+        }
+        made, checkpoint = (
+            _echo()
+            if engine == "echo"
+            else _local(model, revision, offline, reporter, max_attempts, options)
+        )
+        forecasts = list(_foresee(job, out, made, sources, reporter))
+        summary = summarise(forecasts)
+        needs = None
+        if checkpoint is not None and summary.to_do:
+            lines = 1 if deterministic else batching.size
+            needs = _resources(job, made, checkpoint, summary, str(precision), device, lines)
+    finally:
+        reporter.end()
+    told = Told(forecasts, summary, needs, made.info.id, made.window, sources.skipped)
+    (print_json if as_json else print_text)(told)
+    raise typer.Exit(OK if needs is None or needs.fits else UNAVAILABLE)
+
+
+def _sources(
+    paths: list[str], out: Path, limit: int | None, include: list[str], exclude: list[str]
+) -> "Discovery":
+    from medgemma_cli import discover, readers
+
+    discover.check_output_folder(paths, out)
+    sources = discover.Discovery(
+        paths, readers.SUFFIXES, include=include, exclude=exclude, out=out, limit=limit
+    )
+    if next(iter(sources), None) is None:
+        raise NoInputError(
+            f"No document was found{skipped_text(sources)}.",
+            "Give a folder, files or a glob; `medgemma run --help` lists the kinds.",
+        )
+    return sources
+
+
+def _echo() -> "tuple[Engine, Checkpoint | None]":
+    from medgemma_cli.engines.echo import EchoEngine
+
+    return EchoEngine(), None
+
+
+def _local(
+    model: str,
+    revision: str | None,
+    offline: bool,
+    reporter: "Reporter",
+    max_attempts: int,
+    options: dict[str, Any],
+) -> "tuple[Engine, Checkpoint | None]":
+    """An engine that counts; of a model that is not here, configuration and tokenizer alone."""
+    from medgemma_cli import models
+    from medgemma_cli.engines.local import LocalEngine, LocalOptions
+    from medgemma_cli.retrying import Retrying
+
+    checkpoint = models.resolve(model, revision=revision, offline=offline, step=reporter.step)
+    checkpoint = models.fetch(checkpoint, reporter.step, weights=False)
+    made = LocalEngine(checkpoint, LocalOptions(**options), step=reporter.step)
+    return (made if made.constrains else Retrying(made, max_attempts)), checkpoint
+
+
+def _foresee(
+    job: "Job", out: Path, engine: "Engine", sources: "Discovery", reporter: "Reporter"
+) -> "Iterator[Forecast]":
+    from medgemma_cli import forecast
+    from medgemma_cli.ledger import Ledger
+    from medgemma_cli.planning import Planner
+
+    total = sum(1 for _ in sources) if reporter.wants_total else 0
+    with Ledger(out, read_only=True) as ledger:
+        planner = Planner(job, ledger, engine.identity)
+        for done, one in enumerate(forecast.foresee(job, planner, engine, sources), 1):
+            reporter.step("counting tokens", done, total)
+            yield one
+
+
+def _resources(
+    job: "Job",
+    engine: "Engine",
+    checkpoint: "Checkpoint",
+    summary: "Summary",
+    wanted: str,
+    device: str,
+    lines: int | None,
+) -> "Resources":
+    from medgemma_cli import forecast, models, speeds
+    from medgemma_cli.commands.timekeeping import setup_of
+    from medgemma_cli.engines import sizing
+    from medgemma_cli.engines.loading import free_memory, pick_device, pick_precision
+
+    device = pick_device(device)
+    precision = pick_precision(cast("Precision", wanted), device)
+    free, weights = free_memory(device), models.parameters(checkpoint)
+    assert checkpoint.path is not None
+    shape = sizing.shape(models.config(checkpoint.path))
+    most, kind = job.limits.max_new_tokens, device.partition(":")[0]
+    bounds = forecast.Bounds(
+        lines=min(summary.to_do, lines or sizing.LINES[kind]),
+        tokens=summary.longest + most,
+        slice_tokens=sizing.SHOWN[kind],
+    )
+    rows = [] if weights is None else forecast.memory(weights, shape, free, bounds, precision)
+    runs = speeds.past(setup_of(engine, precision, device))
+    time = forecast.time_needed(runs, summary, job.template.hash, most)
+    return forecast.Resources(device, precision, free, rows, *time)

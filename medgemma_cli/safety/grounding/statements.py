@@ -1,0 +1,129 @@
+"""Rule `negation_flip` for whole sentences: the same words, one of them denied.
+
+Covers findings outside the list and actions ("does not use a cane", "did not hold methotrexate"):
+a sentence of the output whose words nearly all stand in one source sentence must not deny what
+that affirms, nor say the contrary word (stable and unstable, start and stop). Only sentences with
+a near twin are compared; others are left to the other rules.
+"""
+
+from collections.abc import Iterator
+from functools import cache
+
+from medgemma_cli.safety.grounding import context
+from medgemma_cli.safety.grounding.analysis import Analysis
+from medgemma_cli.safety.grounding.facts import Fact
+from medgemma_cli.safety.grounding.lexicon import regions, split, terms, toml
+from medgemma_cli.safety.grounding.words import listed, stem
+
+_RULE = "negation_flip"
+_CONTAINED = 0.75
+_CLOSE = 0.15
+
+_GENERIC = listed(
+    "test result study culture ct mri ray ultrasound scan screen biopsy imag xray reveal find"
+)
+
+Said = dict[str, tuple[bool | None, int]]
+"""Each word of a sentence, whether it is denied (None: once and once not), and its token."""
+
+
+@cache
+def _axes() -> dict[str, tuple[str, bool]]:
+    """A word's axis and whether it denies it: "unstable" denies "stable"."""
+    data = toml("words")
+    found: dict[str, tuple[str, bool]] = {}
+    for axis, words in data["same"].items():
+        found |= {stem(word): (axis, False) for word in split(words)}
+    for axis, words in data["contrary"].items():
+        found.setdefault(stem(axis), (axis, False))
+        for word in split(words):
+            found.setdefault(stem(word), (axis, True))
+    for word, base in data["without"].items():
+        term = next((t for t in terms().find([base]) if t.category == "finding"), None)
+        found[stem(word)] = (term.id if term else stem(base), True)
+    return found
+
+
+def _said(text: Analysis, index: int) -> Said:
+    """The words of a sentence, each with whether it is denied."""
+    sentence = text.sentences[index]
+    axes = _axes()
+    said: Said = {}
+    for at in range(sentence.first, sentence.last):
+        key = text.keys[at]
+        if not key:
+            continue
+        axis, contrary = axes.get(key, (key, False))
+        denied = bool(text.bits[at] & context.NEGATED)
+        now = denied != contrary
+        said[axis] = (now if said.get(axis, (now, at))[0] is now else None, at)
+    return said
+
+
+def _index(text: Analysis) -> tuple[list[Said], dict[str, list[int]]]:
+    known: tuple[list[Said], dict[str, list[int]]] | None = getattr(text, "_statements", None)
+    if known is None:
+        said = [_said(text, i) for i in range(len(text.sentences))]
+        places: dict[str, list[int]] = {}
+        for i, words in enumerate(said):
+            for word in words:
+                places.setdefault(word, []).append(i)
+        known = said, places
+        text._statements = known  # type: ignore[attr-defined]
+    return known
+
+
+def check(source: Analysis, output: Analysis) -> Iterator[Fact]:
+    """A fact for each sentence that has a near twin in the source with a word denied."""
+    said, places = _index(source)
+    for i in range(len(output.sentences)):
+        words = _said(output, i)
+        if not words or output.sentences[i].asks:
+            continue
+        if fact := _compare(source, output, words, said, places):
+            yield fact
+
+
+def _flips(one: tuple[bool | None, int], other: tuple[bool | None, int]) -> bool:
+    """Whether one is denied and the other is not; never where either is both."""
+    return None not in (one[0], other[0]) and one[0] != other[0]
+
+
+def _compare(
+    source: Analysis, output: Analysis, words: Said, said: list[Said], places: dict[str, list[int]]
+) -> Fact | None:
+    counts: dict[int, int] = {}
+    for word in words:
+        for i in places.get(word, ()):
+            counts[i] = counts.get(i, 0) + 1
+    scored = [
+        (count / len(words), count / max(len(said[i]), 1), i)
+        for i, count in counts.items()
+        if count / len(words) >= _CONTAINED
+        and (len(words) > 1 or len(said[i]) == 1)
+        and not source.sentences[i].asks
+    ]
+    if not scored:
+        return None
+    best = max(contained for contained, _, _ in scored)
+    twins = [i for contained, share, i in scored if contained >= best - _CLOSE and share >= 0.3]
+    flips: set[str] | None = None
+    for i in twins:
+        flipped = {word for word in words if word in said[i] and _flips(words[word], said[i][word])}
+        flipped -= regions().keys() | _GENERIC
+        flips = flipped if flips is None else flips & flipped
+    if not flips:
+        return None
+    word = min(flips, key=lambda w: words[w][1])
+    at, place = words[word][1], said[twins[0]][word][1]
+    why = "A sentence of the source says the same with the opposite sense."
+    span = output.span(at, at + 1)
+    return Fact(
+        "statement",
+        "contradicted",
+        span,
+        output.value(at, at + 1),
+        source.span(place, place + 1),
+        why,
+        _RULE,
+    )

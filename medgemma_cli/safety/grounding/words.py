@@ -1,0 +1,199 @@
+"""Text as tokens and sentences, each with its code points in the text as read. Pure.
+
+Folding keeps every offset: case, dashes, quotes, spaces and full-width forms become their plain
+ASCII form, one character for one. Sentences end at punctuation before a capital, at blank lines,
+at lines that do not go on in small letters, and at the spaced full stops of transcripts.
+"""
+
+import re
+from functools import lru_cache
+from typing import NamedTuple
+
+
+def listed(text: str) -> frozenset[str]:
+    """The words of a text, as a set."""
+    return frozenset(text.split())
+
+
+_FOLD = str.maketrans(
+    {
+        **dict.fromkeys("‐‑‒–—−﹣－", "-"),
+        **dict.fromkeys("‘’ʼ′`´", "'"),
+        **dict.fromkeys("“”„″", '"'),
+        **dict.fromkeys("\u00a0\u2002\u2003\u2007\u2009\u200a\u202f\u3000", " "),
+        **{chr(0xFF01 + i): chr(0x21 + i) for i in range(94)},
+        **{sign: str(i) for i, sign in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")},
+        "µ": "u",
+        "μ": "u",
+        "×": "x",
+        "⁄": "/",
+        "∕": "/",
+    }
+)
+_SPOKEN = r"(?:one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve)\b"
+_TOKEN = re.compile(
+    r"\d{1,3}(?:,\d{3})+(?![\d,])(?:\.\d+)?"
+    r"|\d+(?:\.\d+)?|(?<![\w.])\.\d+"
+    r"|[½¼¾⅓⅔⅛]"
+    r"|(?:[a-z]\.){2,}(?![a-z]{2})[a-z]?(?![a-z])|[a-z]\.[a-z](?![a-z.])"
+    r"|[^\W\d_](?:[^\W_]|'(?=[a-z]))*"
+    rf"|(?<=\d)-(?={_SPOKEN})|(?<=\d) ?- ?(?=[\d.])"
+    r"|[^\s\w-]|(?<!\w)-(?=\.?\d)|_"
+)
+_SECTION = re.compile(
+    r"^[ \t#*•-]*([A-Za-z][A-Za-z /&'()-]{2,60}?)[ \t]*(?:\*\*)?:[ \t]*(?:\*\*)?|^[ "
+    r"\t#*]*([A-Z][A-Z /&'()-]{3,60})$",
+    re.MULTILINE,
+)
+_SPEAKER = re.compile(r"^\s*(?:\[[a-z ]{2,20}\]|(?:doctor|patient|dr|pt|d|p) ?:)", re.M)
+_ENDS = frozenset(".?!")
+_TITLES = listed(
+    "dr mr mrs ms prof st vs approx ca fig pt no inc e i etc resp temp wt ht dept sig q"
+)
+_PLURAL_KEPT = listed(
+    "this his is was has does as us plus yes gas lens pus series diabetes always less illness "
+    "loss mass across process pancreas abs stasis basis species besides sometimes towards "
+    "hers its ours yours theirs whereas perhaps os as ms"
+)
+
+
+class Token(NamedTuple):
+    """A folded word, number or sign; its singular; whether white space is before."""
+
+    text: str
+    base: str
+    start: int
+    end: int
+    spaced: bool
+
+
+class Sentence(NamedTuple):
+    """Tokens `first` up to `last`; its section's heading; whether it asks; who speaks."""
+
+    first: int
+    last: int
+    start: int
+    end: int
+    section: str
+    asks: bool
+    speaker: str
+
+
+@lru_cache(maxsize=20_000)
+def singular(word: str) -> str:
+    """The word without a plural's ending; a guess that is the same on both sides."""
+    if len(word) < 4 or not word.endswith("s") or word in _PLURAL_KEPT:
+        return word
+    if word.endswith("ies") and len(word) > 4:
+        return word[:-3] + "y"
+    if word.endswith(("ss", "us", "is", "'s")):
+        return word[:-2] if word.endswith("'s") else word
+    if word.endswith(("ches", "shes", "sses", "xes")):
+        return word[:-2]
+    return word[:-1]
+
+
+_ENDINGS = ("ingly", "edly", "ion", "ing", "ed", "ly", "er")
+
+
+@lru_cache(maxsize=20_000)
+def stem(word: str) -> str:
+    """A rough stem, for telling that two sentences speak of the same thing."""
+    word = singular(word)
+    for ending in _ENDINGS:
+        if word.endswith(ending) and len(word) - len(ending) >= 3:
+            word = word[: -len(ending)]
+            if len(word) > 3 and word[-1] == word[-2] and word[-1] not in "lsz":
+                word = word[:-1]
+            break
+    if len(word) > 3 and word[-1] == "e":
+        return word[:-1]
+    return word[:-1] + "i" if len(word) > 3 and word[-1] == "y" else word
+
+
+def fold(text: str) -> str:
+    """The text in small letters and plain signs, of the same length."""
+    low = text.lower()
+    if len(low) != len(text):
+        low = "".join(c.lower() if len(c.lower()) == 1 else c for c in text)
+    return low.translate(_FOLD)
+
+
+def tokens(folded: str) -> list[Token]:
+    """The tokens of a folded text; hyphens inside words are dropped."""
+    found = []
+    for match in _TOKEN.finditer(folded):
+        text = match.group()
+        start, end = match.span()
+        if text[0].isalpha():
+            if "." in text:
+                text = text.replace(".", "")
+            if text.endswith("'s"):
+                text = text[:-2]
+            base = singular(text)
+        else:
+            text = base = text.strip()
+        spaced = start == 0 or folded[start - 1].isspace()
+        found.append(Token(text, base, start, end, spaced))
+    return found
+
+
+def sentences(text: str, words: list[Token]) -> list[Sentence]:
+    """The sentences of a text, with the heading that each stands under."""
+    headings = [(m.start(), (m[1] or m[2]).lower()) for m in _SECTION.finditer(text)]
+    speakers = [(m.start(), m.group().strip(" []:\n\t")) for m in _SPEAKER.finditer(text.lower())]
+    found: list[Sentence] = []
+    first = heading = speaker = 0
+    for i in range(1, len(words) + 1):
+        if i < len(words) and not _ends(text, words, i):
+            continue
+        start, end = words[first].start, words[i - 1].end
+        while heading < len(headings) and headings[heading][0] <= start:
+            heading += 1
+        while speaker < len(speakers) and speakers[speaker][0] <= start:
+            speaker += 1
+        section = headings[heading - 1][1] if heading else ""
+        who = speakers[speaker - 1][1] if speaker else ""
+        asks = words[i - 1].text == "?"
+        found.append(Sentence(first, i, start, end, section, asks, who))
+        first = i
+    return found
+
+
+_DIGIT_WORDS = listed("one two three four five six seven eight nine zero")
+_NUMBER_WORDS = _DIGIT_WORDS | listed(
+    "twenty thirty forty fifty sixty seventy eighty ninety hundred a of ten eleven twelve "
+    "thirteen fourteen fifteen"
+)
+
+
+def _is_spoken(words: list[Token], i: int) -> bool:
+    """Whether a full stop is a spoken decimal point: "ninety eight . two"."""
+    return i > 1 and words[i].text in _DIGIT_WORDS and words[i - 2].text in _NUMBER_WORDS
+
+
+def _ends(text: str, words: list[Token], i: int) -> bool:
+    """Whether a sentence ends before token `i`."""
+    before, after = words[i - 1], words[i]
+    gap = text[before.end : after.start]
+    if "\n" in gap or "\r" in gap:
+        lines = gap.replace("\r\n", "\n").replace("\r", "\n").count("\n")
+        first = text[after.start]
+        goes_on = first.islower() and before.text not in (".", "?", "!", ":", ";")
+        return lines > 1 or not goes_on
+    if before.text == "?" and (i < 2 or words[i - 2].text in (".", ":", ";", ",", "(")):
+        return False
+    if before.text not in _ENDS:
+        # "b.i.d. She": the initialism took the full stop with it
+        return text[before.end - 1] == "." and len(gap) > 0 and text[after.start].isupper()
+    if not gap:
+        return False
+    if before.spaced and _is_spoken(words, i):
+        return False
+    if before.text != ".":
+        return True
+    last = words[i - 2].text if i > 1 else ""
+    if last in _TITLES or (len(last) == 1 and last.isalpha() and text[after.start].isupper()):
+        return bool(before.spaced)
+    first = text[after.start]
+    return before.spaced or first.isupper() or first.isdecimal() or not first.isalnum()
