@@ -8,10 +8,11 @@ import re
 from typing import Any
 
 from medgemma_cli.display import markdown_text, visible
-from medgemma_cli.records import Quote, Record
+from medgemma_cli.records import Flag, Quote, Record
 
 _STARTS = frozenset("0123456789-+=:")
 _UNFOUND = "quote_not_in_source"
+_SHORT = 40
 _SURE = "how likely the model was to write it, not how likely it is to be true"
 
 
@@ -30,9 +31,13 @@ def page(record: Record) -> str:
     if record.flags:
         lines += ["## Flags", ""]
         lines += [
-            f"- **{f.severity}** `{f.rule}` {markdown_text(f.why)}{_at(f.where)}"
+            f"- **{f.severity}** `{f.rule}` {_named(f)}{markdown_text(f.why)}{_at(f.where)}"
             for f in record.flags
         ]
+        lines += [""]
+    if record.omissions:
+        lines += ["## Not in this summary", ""]
+        lines += [f"- {_plain_start(markdown_text(omission))}" for omission in record.omissions]
         lines += [""]
     lines += _provenance(record)
     return "\n".join(lines)
@@ -40,6 +45,12 @@ def page(record: Record) -> str:
 
 def _at(where: str) -> str:
     return f" ({markdown_text(where)})" if where else ""
+
+
+def _named(flag: Flag) -> str:
+    """What is flagged, where it is a few words; a sentence stands in the output anyway."""
+    short = flag.value and len(flag.value) <= _SHORT and flag.rule != _UNFOUND
+    return f"{markdown_text(flag.value)}: " if short else ""
 
 
 def _error(record: Record) -> list[str]:
@@ -187,9 +198,18 @@ def _provenance(record: Record) -> list[str]:
         "precision": f"{model.precision or 'none'} (asked: {model.asked or 'none'})",
         "coverage": ", ".join(f"{n} {unit} of {m}" for unit, (n, m) in record.coverage.items()),
         "confidence": f"{sure['value']:.2f}, {sure['method']}: {_SURE}" if sure else "not measured",
+        "facts": _facts(record),
         "degraded": ", ".join(record.degraded) or "nothing",
         "status": f"{record.status}, attempt {record.attempt}",
         "date": record.created,
     }
     lines = [f"| {name} | {markdown_text(value)} |" for name, value in rows.items()]
     return ["---", "", "| provenance | |", "| --- | --- |", *lines, ""]
+
+
+def _facts(record: Record) -> str:
+    """How much of the output the rules could check: no flags does not mean checked."""
+    if record.facts is None:
+        return "not checked"
+    counted = (f"{count} {name.replace('_', ' ')}" for name, count in record.facts.items())
+    return ", ".join(counted)

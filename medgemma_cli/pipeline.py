@@ -63,6 +63,7 @@ class Run:
         keep_going: asked before each document and each batch; after a no, the batch in hand is
             finished and everything else is left for the next run.
         on_record: called with each selected input's current record, cached ones too.
+        all_rules: whether `Totals.rules` counts the flags of cached records, too; it reads them.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class Run:
         *,
         keep_going: Callable[[], bool] = always,
         on_record: Callable[[Record], None] | None = None,
+        all_rules: bool = False,
     ) -> None:
         self.job = job
         self.totals = Totals()
@@ -82,6 +84,7 @@ class Run:
         self._reporter = reporter
         self._keep_going = keep_going
         self._on_record = on_record
+        self._all_rules = all_rules
         self._pending: dict[str, _Pending] = {}
         self._planner = Planner(job, ledger, engine.identity)
 
@@ -252,8 +255,12 @@ class Run:
                 self.totals.altered += entry.status != "failed"
             elif state != "current":
                 self._rebuild(entry)
-        if self._on_record is not None:
-            self._on_record(self._ledger.read(entry))
+        if self._on_record is not None or self._all_rules:
+            record = self._ledger.read(entry)
+            if self._all_rules:
+                self.totals.rules.update(flag.rule for flag in record.flags)
+            if self._on_record is not None:
+                self._on_record(record)
 
     def _rebuild(self, entry: Entry) -> None:
         record = self._ledger.read(entry)

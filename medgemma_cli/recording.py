@@ -61,6 +61,8 @@ def make_record(
         evidence="quotes" if verdict.quotes else "none",
         quotes=verdict.quotes,
         flags=verdict.flags,
+        facts=verdict.facts,
+        omissions=verdict.omissions,
         confidence=verdict.confidence,
         coverage=document.coverage if document else {},
         degraded=degraded,

@@ -81,13 +81,14 @@ class Contract(Frozen):
     """What the answer must look like: free text, or JSON of the given JSON Schema.
 
     `block` is the template's own form of it, as JSON; `quotable` says whether there is a text
-    that findings must quote.
+    that findings must quote; `covers` names what an answer may not leave out.
     """
 
     kind: Literal["text", "json"]
     json_schema: str = ""
     block: str = ""
     quotable: bool = True
+    covers: tuple[str, ...] = ()
 
 
 class Limits(Frozen):

@@ -22,7 +22,10 @@ PREAMBLE = "_preamble.md"
 Accepts = Literal["text", "image", "none"]
 _SENTINEL = "\ue000document\ue001"
 _TOKENS = "700"
-_FIELDS = {"name", "description", "accepts", "system", "output", "decide", "max_new_tokens"}
+_FIELDS = {
+    "name", "description", "accepts", "system", "output", "decide", "covers", "max_new_tokens"
+}  # fmt: skip
+_COVERS = {"allergies"}
 
 
 class Template(Frozen):
@@ -110,7 +113,10 @@ def load(name: str, *, system: str | None = None) -> Template:
     _check_body(path, body, body_line)
     own = system if system is not None else front.get("system", "")
     full_system = f"{preamble}\n{own}".strip()
+    covers = tuple(front.get("covers", []))
     identity = [full_system, body, contract.json_schema, image_contract.json_schema, block]
+    if covers:
+        identity.append(covers)
     return Template(
         name=front.get("name") or path.stem,
         path=str(path),
@@ -118,7 +124,7 @@ def load(name: str, *, system: str | None = None) -> Template:
         accepts=tuple(front.get("accepts", ["text"])),
         system=full_system,
         body=body,
-        contract=contract,
+        contract=contract.model_copy(update={"covers": covers}),
         image_contract=image_contract,
         max_new_tokens=int(front.get("max_new_tokens", _TOKENS)),
         hash=hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest(),
@@ -164,6 +170,9 @@ def _front_matter(path: Path, header: str) -> dict[str, Any]:
     accepts = front.get("accepts", ["text"])
     if not isinstance(accepts, list) or not set(map(str, accepts)) <= {"text", "image", "none"}:
         raise _bad(path, _line_of(header, "accepts"), "accepts is a list of text, image, none")
+    covers = front.get("covers", [])
+    if not isinstance(covers, list) or not set(map(str, covers)) <= _COVERS:
+        raise _bad(path, _line_of(header, "covers"), f"covers is a list of {', '.join(_COVERS)}")
     tokens = front.get("max_new_tokens", _TOKENS)
     if not isinstance(tokens, str) or not re.fullmatch(r"[1-9][0-9]{0,5}", tokens):
         raise _bad(path, _line_of(header, "max_new_tokens"), "max_new_tokens is a number above 0")

@@ -94,6 +94,8 @@ def test_rejected_is_3_each_time(cli: Cli, notes: Path) -> None:
     [
         (INJECTION, ("--fail-on", "flagged"), 4),
         (INJECTION, ("--fail-on", "failed"), 0),
+        (INJECTION, ("--fail-on", "prompt_injection"), 4),
+        (INJECTION, ("--fail-on", "truncated", "--fail-on", "negation_flip"), 0),
         ("", ("--fail-on", "failed"), 4),
         ("", ("--fail-on", "flagged"), 3),
     ],

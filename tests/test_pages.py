@@ -116,6 +116,43 @@ def test_a_flagged_record_shows_its_flags() -> None:
     assert "Stable." in text
 
 
+def test_a_flag_names_what_is_flagged() -> None:
+    """A few words stand with the reason; a whole sentence stands in the output anyway."""
+    short = Flag(
+        rule="number_mismatch", severity="review", where="summary", value="20 *mg*", why="No."
+    )
+    long = Flag(
+        rule="unsupported", severity="note", where="summary", value="x" * 41, why="Not said."
+    )
+    text = page(record(status="flagged", flags=(short, long)))
+    assert "- **review** `number_mismatch` 20 \\*mg\\*: No. (summary)" in text
+    assert "- **note** `unsupported` Not said. (summary)" in text
+
+
+def test_what_is_not_in_the_summary_is_listed() -> None:
+    """Each omission a line, as text; no heading without any."""
+    text = page(record(omissions=("medication: aspirin", "1. critical result: potassium <b>7</b>")))
+    part = text.split("## Not in this summary\n\n", 1)[1]
+    assert part.startswith("- medication: aspirin\n- ")
+    assert "<b>" not in part.split("\n\n")[0]
+    assert "Not in this summary" not in page(record())
+
+
+@pytest.mark.parametrize(
+    ("facts", "row"),
+    [
+        (None, "not checked"),
+        (
+            {"supported": 3, "contradicted": 0, "not_checked": 2},
+            "3 supported, 0 contradicted, 2 not checked",
+        ),
+    ],
+)
+def test_a_page_says_how_much_was_checked(facts: dict[str, int] | None, row: str) -> None:
+    """Counts in the provenance, so that no flags is not mistaken for checked."""
+    assert f"| facts | {row} |" in page(record(facts=facts))
+
+
 @pytest.mark.parametrize("status", ["failed", "rejected"])
 def test_a_record_without_output_says_why(status: str) -> None:
     """Code, stage and next step stand where the summary would."""

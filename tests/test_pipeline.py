@@ -187,12 +187,13 @@ def test_unsupported_quote_is_flagged(notes: Path, out: Path) -> None:
     """A quote that does not stand in the document is flagged, and still shown."""
     finding = {"quote": "Fever 39.0", "statement": "Fever of 39 degrees"}
     answer = {"summary": "Dry cough.", "key_findings": [finding], "medications": []}
-    risk = {"risk_reason": "not stated", "risk_level": "low"}
+    risk = {"allergies": [], "risk_reason": "not stated", "risk_level": "low"}
     text = json.dumps({**answer, **risk, "recommendations": [], "follow_up": "not stated"})
     totals = run(out, notes, engine=Fake(texts={"Dry cough": text}))
     assert totals.status == {"ok": 3, "flagged": 1}
     line = current(out)["a.md"]
-    assert [flag["rule"] for flag in line["flags"]] == ["quote_not_in_source"]
+    rules = [flag["rule"] for flag in line["flags"] if flag["severity"] != "note"]
+    assert rules == ["quote_not_in_source", "number_mismatch", "negation_flip"]
     assert line["output"]["key_findings"] == [finding] and line["evidence"] == "none"
     shown = (out / "a.md").read_text("utf-8")
     assert "- Fever of 39 degrees \\[1\\]" in shown

@@ -31,6 +31,9 @@ def shell(tmp_path: Path) -> "Shell":
         (tmp_path / name).mkdir()
     (tmp_path / "notes" / "a.md").write_text("BP 120/80 mmHg. No chest pain.")
     (tmp_path / "note.md").write_text("Bisoprolol was stopped.")
+    (tmp_path / "summary.md").write_text("Bisoprolol was stopped.")
+    pair = '{"id": "1", "source": "Bisoprolol was stopped.", "output": "Bisoprolol was stopped."}'
+    (tmp_path / "pairs.jsonl").write_text(pair + "\n")
     shutil.copy(ROOT / "raw" / "images" / "he-like-tile.png", tmp_path / "film.png")
     shutil.copytree(ROOT / "raw", tmp_path / "raw")
     return Shell(tmp_path)

@@ -80,6 +80,11 @@ BAD = [
     ("---\nname: t\ncolour: red\n---\nx\n", 3, "colour"),
     ("---\nname: t\naccepts: [pdf]\n---\nx\n", 3, "accepts"),
     ("---\nname: t\nmax_new_tokens: 0\n---\nx\n", 3, "max_new_tokens"),
+    ("---\nname: t\ncovers: allergies\n---\nx\n", 3, "covers is a list of allergies"),
+    ("---\nname: t\ncovers: [doses]\n---\nx\n", 3, "covers is a list of allergies"),
+    ("---\nname: t\n\ncovers: [allergies, doses]\n---\nx\n", 4, "covers"),
+    ("---\nname: t\ncovers: [[allergies]]\n---\nx\n", 3, "covers"),
+    ("---\nname: t\ncovers: {allergies: yes}\n---\nx\n", 3, "covers"),
     ("---\nname: t\noutput:\n  a: poem\n---\nx\n", 3, "poem"),
     ("---\nname: t\noutput:\n  a: low | | high\n---\nx\n", 3, "option"),
     ("---\nname: t\noutput:\n  my-field: text\n---\nx\n", 3, "field name"),
@@ -102,6 +107,22 @@ def test_bad_templates(tmp_path: Path, text: str, line: int, word: str) -> None:
     assert caught.value.exit_code == 78
     assert f"t.md:{line}:" in caught.value.message
     assert word in caught.value.message
+
+
+def test_what_a_template_covers(tmp_path: Path) -> None:
+    """In its contract and, where it is said, in its hash; nothing unless it is said."""
+    plain, covering = (
+        load(tmp_path, f"---\nname: t\n{line}---\nx\n") for line in ("", "covers: [allergies]\n")
+    )
+    assert (plain.contract.covers, covering.contract.covers) == ((), ("allergies",))
+    assert plain.hash != covering.hash
+    assert load(tmp_path, "---\nname: t\ncovers: []\n---\nx\n").hash == plain.hash
+
+
+@pytest.mark.parametrize(("name", "covers"), [("summarize", True), ("general", False)])
+def test_which_packaged_templates_cover_allergies(name: str, covers: bool) -> None:
+    """Those that sum a document up."""
+    assert ("allergies" in templates.load(name).contract.covers) is covers
 
 
 def test_a_missing_template() -> None:

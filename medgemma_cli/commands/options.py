@@ -38,13 +38,6 @@ class EngineChoice(StrEnum):
     echo = "echo"
 
 
-class FailOn(StrEnum):
-    """Statuses a gate can name; `failed` includes rejected documents."""
-
-    failed = "failed"
-    flagged = "flagged"
-
-
 class Fsync(StrEnum):
     """When to wait for the disk."""
 

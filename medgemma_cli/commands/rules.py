@@ -1,11 +1,8 @@
-"""`medgemma rules`: the rules of the check, where they come from, an example each."""
+"""`medgemma rules`: the rules by which is flagged, where they come from, examples of each."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
-
-if TYPE_CHECKING:
-    from medgemma_cli.safety.grounding.rules import Rule
 
 
 def rules(
@@ -17,24 +14,13 @@ def rules(
     import json
 
     from medgemma_cli.progress import emit
-    from medgemma_cli.safety.grounding.rules import rules as known
+    from medgemma_cli.safety.rulebook import listed
 
     if as_json:
-        emit(json.dumps([_entry(rule) for rule in known().values()], ensure_ascii=False, indent=2))
+        emit(json.dumps([rule._asdict() for rule in listed()], ensure_ascii=False, indent=2))
         return
-    for rule in known().values():
-        emit(f"{rule.id} ({rule.severity})\n  {rule.says}\n  source: {rule.origin}")
-        for example in rule.examples:
-            verdict = "flags " if example.flagged else "passes"
-            emit(f"  {verdict} {example.source!r} → {example.output!r}")
-
-
-def _entry(rule: "Rule") -> dict[str, Any]:
-    examples = [example._asdict() for example in rule.examples]
-    return {
-        "id": rule.id,
-        "severity": rule.severity,
-        "says": rule.says,
-        "source": rule.origin,
-        "examples": examples,
-    }
+    for rule in listed():
+        emit(f"{rule.id} ({rule.severity})\n  {rule.says}\n  source: {rule.source}")
+        for kind, examples in (("flags ", rule.flags), ("passes", rule.passes)):
+            for example in examples:
+                emit(f"  {kind} {example}")

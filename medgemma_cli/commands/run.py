@@ -59,8 +59,12 @@ def run(
         bool, o.option("--dry-run", help="Say what would run and why; load and write nothing.")
     ] = False,
     fail_on: Annotated[
-        list[o.FailOn] | None,
-        o.option("--fail-on", help="Exit 4 if any current record is this. Repeatable."),
+        list[str] | None,
+        o.option(
+            "--fail-on",
+            help="Exit 4 if any current record is this: failed, flagged, or has a flag of this "
+            "rule (`medgemma rules`). Repeatable.",
+        ),
     ] = None,
     json_lines: Annotated[
         bool, o.option("--json", help="Current records of the inputs on stdout, a line each.")
@@ -192,7 +196,7 @@ def run(
             device=device,
             seconds=seconds,
             fresh=fresh,
-            fail_on=set(map(str, fail_on or [])),
+            fail_on=wiring.make_gate(fail_on or []),
             json_lines=json_lines,
             quiet=quiet,
             verbose=verbose,
@@ -233,6 +237,7 @@ def _execute(
     verbose: bool,
     started: float,
 ) -> int:
+    from medgemma_cli.commands import wiring
     from medgemma_cli.commands.report import closing_table, final_line
     from medgemma_cli.commands.timekeeping import keep_time
     from medgemma_cli.ledger import Ledger
@@ -253,6 +258,7 @@ def _execute(
             on_record=(lambda record: emit(record.model_dump_json(by_alias=True)))
             if json_lines
             else None,
+            all_rules=bool(fail_on - wiring.STATUSES),
         )
         process.prepare(fresh=fresh)
         reporter.begin(_total(sources) if reporter.wants_total else None)
@@ -282,7 +288,8 @@ def exit_code(totals: "Totals", fail_on: set[str], stopped: int | None) -> int:
         return stopped
     bad = totals.status["failed"] + totals.status["rejected"]
     flagged = totals.status["flagged"]
-    if ("failed" in fail_on and bad) or ("flagged" in fail_on and flagged):
+    hit = any(totals.rules[rule] for rule in fail_on)
+    if hit or ("failed" in fail_on and bad) or ("flagged" in fail_on and flagged):
         return GATE
     return DOCUMENTS_FAILED if bad else OK
 

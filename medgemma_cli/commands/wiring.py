@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from medgemma_cli.templates import Template
 
 
+# Statuses a gate can name; `failed` includes rejected documents.
+STATUSES = {"failed", "flagged"}
+
+
 class Batching(NamedTuple):
     """How many documents go at once; None: what the device does best and what fits."""
 
@@ -130,3 +134,21 @@ def make_read_limits(encoding: str | None, max_bytes: int, max_pixels: int) -> "
                 "There is no such --encoding.", "Examples: utf-8, cp1252, latin-1, utf-16."
             ) from None
     return ReadLimits(max_bytes=max_bytes, max_pixels=max_pixels, encoding=encoding)
+
+
+def make_gate(names: list[str]) -> set[str]:
+    """`--fail-on`: statuses and rules.
+
+    Raises:
+        UsageError: 2, neither a status nor the name of a rule.
+    """
+    asked = set(names) - STATUSES
+    if not asked:
+        return set(names)  # the rules need not be read
+    from medgemma_cli.safety.rulebook import names as rules
+
+    if asked - rules():
+        raise UsageError(
+            "--fail-on takes failed, flagged, or the name of a rule.", "See `medgemma rules`."
+        )
+    return set(names)

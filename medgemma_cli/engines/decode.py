@@ -133,8 +133,8 @@ class Decoder:
             joined = [Line(work) for work in works]
             for line in joined:
                 line.answer.fed = len(line.answer.ids)
-            self.lines += joined
             self._choose(joined, logits)
+            self.lines += joined
         taken = time.perf_counter() - started - (self.timing.vision - before)
         self.timing.prefill += taken
         for line in joined:
@@ -170,6 +170,14 @@ class Decoder:
             self._store.free()
             self._prefixes.clear()
         return [line.work for line in gone]
+
+    @property
+    def whole(self) -> bool:
+        """Whether every line can go on: a pass that failed in its middle may leave some that can't.
+
+        Such a line has shown all that it has and was not given more.
+        """
+        return all(line.answer.done or line.pending or line.choice for line in self.lines)
 
     def _take_done(self) -> list[Line]:
         """Rows stay without gaps: the last line moves into the place of one that left."""

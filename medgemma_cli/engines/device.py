@@ -231,7 +231,8 @@ class Device:
             self._events.put(Failed(decoder.evict(1)[0], code))
             return
         note = f"batch_halved:{code}"
-        gone = [work.again(note) for work in decoder.evict(count - count // 2)]
+        leaving = count - count // 2 if decoder.whole else count
+        gone = [work.again(note) for work in decoder.evict(leaving)]
         for line in decoder.lines:
             line.work = replace(line.work, notes=tuple(dict.fromkeys((*line.work.notes, note))))
         self._shrink(count // 2)

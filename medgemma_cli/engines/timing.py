@@ -9,7 +9,7 @@ class Timing:
 
     Attributes:
         prompt_tokens: tokens that went in with prompts, those of a shared beginning once.
-        new_tokens: tokens of answers, forced ones too.
+        new_tokens: tokens of answers that went in, forced ones too; an answer's last never does.
         images: images that the vision tower encoded.
         passes: forward passes of decoding.
         prefill: seconds of showing prompts to the model, without the vision tower.

@@ -1,15 +1,20 @@
 """A generation against its document: the output, its quotes, its flags and its status."""
 
+import json
 from typing import Any, NamedTuple
 
 from medgemma_cli import contracts, decoding
 from medgemma_cli.records import Contract, Document, Flag, Generation, Quote, Status
-from medgemma_cli.safety.grounding import check_quotes
+from medgemma_cli.safety.grounding import check, check_quotes
 from medgemma_cli.safety.triage import triage, triage_output
 
 
 class Verdict(NamedTuple):
-    """What the checks made of one generation. `error` is a code of `errors.FAULTS`."""
+    """What the checks made of one generation. `error` is a code of `errors.FAULTS`.
+
+    `facts` counts those of the output that are supported, contradicted and not checked;
+    `omissions` is what the document has and the output has not.
+    """
 
     status: Status
     output: dict[str, Any] | None = None
@@ -17,6 +22,8 @@ class Verdict(NamedTuple):
     flags: tuple[Flag, ...] = ()
     degraded: tuple[str, ...] = ()
     confidence: dict[str, Any] | None = None
+    facts: dict[str, int] | None = None
+    omissions: tuple[str, ...] = ()
     error: str | None = None
 
 
@@ -24,9 +31,9 @@ def judge(document: Document, contract: Contract, generation: Generation) -> Ver
     """Check one generation against its document and its contract.
 
     `flagged` from a flag of severity `review` upwards. Covers the shape of the output, verbatim
-    quotes, choices by their probabilities, truncation, partial reading, injected instructions,
-    emergencies in the document, and outputs that instruct their reader; see `grounding` and
-    `triage` for what they do not cover.
+    quotes, the facts of the output against the text, choices by their probabilities, truncation,
+    partial reading, injected instructions, emergencies in the document, and outputs that
+    instruct their reader; see `grounding` and `triage` for what they do not cover.
     """
     if generation.error:
         return Verdict("failed", flags=tuple(triage(document.text)), error=generation.error)
@@ -39,12 +46,14 @@ def judge(document: Document, contract: Contract, generation: Generation) -> Ver
     output, confidence, doubts = decoding.settle(contract, generation, output)
     quoted = list(decoding.quotes(contract, output.fields))
     quotes, flags = check_quotes(quoted, document.text)
+    grounds = _grounds(document, contract, output.fields)
     flags = [
         *_completeness(document, contract, generation, output),
         *triage(document.text),
         *triage_output(output.fields, {quote for _, quote in quoted}),
         *flags,
         *doubts,
+        *grounds.flags,
     ]
     serious = any(flag.severity != "note" for flag in flags)
     return Verdict(
@@ -54,7 +63,74 @@ def judge(document: Document, contract: Contract, generation: Generation) -> Ver
         tuple(flags),
         output.notes,
         confidence,
+        grounds.facts,
+        grounds.omissions,
     )
+
+
+class _Grounds(NamedTuple):
+    flags: tuple[Flag, ...]
+    facts: dict[str, int]
+    omissions: tuple[str, ...] = ()
+
+
+def _grounds(document: Document, contract: Contract, fields: dict[str, Any]) -> _Grounds:
+    """The output against the text. What was seen on an image has no text to be checked against."""
+    # An answer to a question, or a table, does not promise to name everything.
+    covers = "allergies" in contract.covers
+    findings = check(document.text, stated(fields, contract), covers=covers)
+    if not document.text.strip():
+        counts = dict.fromkeys(findings.counts, 0)
+        return _Grounds((), {**counts, "not_checked": len(findings.facts)})
+    return _Grounds(findings.flags, findings.counts, findings.omissions if covers else ())
+
+
+def stated(fields: dict[str, Any], contract: Contract) -> dict[str, Any]:
+    """The fields without the words of choices ("low", "not stated"), which state no fact.
+
+    What a choice has is left empty and not taken away, so that paths stay as they are.
+    """
+    if not contract.json_schema:
+        return fields
+    schema = json.loads(contract.json_schema)
+    kept: dict[str, Any] = _stated(fields, [schema], schema.get("$defs", {}))
+    return kept
+
+
+def _stated(value: Any, nodes: list[dict[str, Any]], defined: dict[str, Any]) -> Any:
+    """A value without its choices; `nodes` are the schemas that it may have been written by."""
+    nodes = _alternatives(nodes, defined)
+    if isinstance(value, dict):
+        return {
+            name: _stated(item, [n["properties"][name] for n in nodes if _has(n, name)], defined)
+            for name, item in value.items()
+        }
+    if isinstance(value, list):
+        items = [node["items"] for node in nodes if isinstance(node.get("items"), dict)]
+        return [_stated(item, items, defined) for item in value]
+    options = [option for node in nodes for option in _options(node)]
+    only = bool(nodes) and all(_options(node) for node in nodes)
+    return None if only or value in options else value
+
+
+def _has(node: dict[str, Any], name: str) -> bool:
+    return name in node.get("properties", {})
+
+
+def _options(node: dict[str, Any]) -> list[Any]:
+    return [node["const"]] if "const" in node else list(node.get("enum", []))
+
+
+def _alternatives(nodes: list[dict[str, Any]], defined: dict[str, Any]) -> list[dict[str, Any]]:
+    """The schemas with their references and `anyOf` followed."""
+    found: list[dict[str, Any]] = []
+    for node in nodes:
+        name = str(node.get("$ref", "")).removeprefix("#/$defs/")
+        further = [*node.get("anyOf", []), *node.get("oneOf", [])]
+        if name:
+            further.append(defined.get(name, {}))
+        found += _alternatives(further, defined) if further else [node]
+    return found
 
 
 def _completeness(

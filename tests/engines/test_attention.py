@@ -147,9 +147,7 @@ def test_an_image_is_seen_across_a_block_border() -> None:
 
 @pytest.mark.parametrize("heads", [(4, 2), (4, 1), (8, 8)])
 @pytest.mark.parametrize(("queries", "keys"), [(1, 1), (1, 50), (5, 33), (39, 128)])
-def test_few_queries_equal_plain_attention(
-    heads: tuple[int, int], queries: int, keys: int
-) -> None:
+def test_few_queries_equal_plain_attention(heads: tuple[int, int], queries: int, keys: int) -> None:
     """Heads that share a key, packed as queries of one head, with another mask in every line."""
     query, key, value = tensors(3, heads, queries, keys)
     seen = torch.rand(3, queries, keys, generator=torch.Generator().manual_seed(1)) < 0.5

@@ -1,5 +1,6 @@
 """How much is taken at once; and `deterministic`, where nothing depends on other documents."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +13,15 @@ from medgemma_cli.engines.schedule import Capacity
 from medgemma_cli.records import Prompt
 
 torch = pytest.importorskip("torch")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Tensors this small are no work for several threads, which would wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def capacity(engine: LocalEngine) -> Capacity:
@@ -69,7 +79,7 @@ def full_from(engine: LocalEngine, tokens: int) -> list[int]:
     asked: list[int] = []
 
     def hook(module: Any, args: Any, kwargs: Any) -> None:
-        rows, width = kwargs["input_ids"].shape
+        rows = kwargs["input_ids"].shape[0]
         held = rows * (int(kwargs["position_ids"].max()) + 1)
         asked.append(held)
         if held > tokens:

@@ -1,5 +1,6 @@
 """Guessing from the prompt saves passes and changes nothing."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,11 +14,22 @@ from medgemma_cli.engines.local import LocalEngine
 from medgemma_cli.engines.lookup import Lookup
 from medgemma_cli.records import Generation, Limits, Prompt
 
+torch = pytest.importorskip("torch")
+
 NOTE = "Dry cough since Monday, worse at night. No fever. Takes 5 mg of ramipril. "
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Tensors this small are no work for several threads, which would wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def naive(ids: list[int], count: int) -> list[int]:
-    """By looking through the whole text: what followed the last few the last time, longest first."""
+    """What followed the last few the last time, longest first, by looking through it all."""
     for size in (3, 2):
         for end in range(len(ids) - 1, size - 1, -1):
             if len(ids) >= size and ids[end - size : end] == ids[-size:]:
@@ -99,16 +111,16 @@ def test_guesses_stay_within_the_budget(make_engine: MakeEngine) -> None:
         assert made.usage.completion_tokens <= tokens
 
 
-@pytest.mark.parametrize("count", [1, 3, 20, 38])
+@pytest.mark.parametrize("count", [1, 20, 38])
 def test_any_number_of_guesses_is_exact(
     make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
     """As many at once as the spare slots hold: wrong ones never displace what is still seen."""
     prompts = asked(40)
     monkeypatch.setattr(decode, "_GUESSED", count)
-    made = [g.text for one in prompts for g in make_engine(batch_size=1).generate([one])]
+    made = [g.text for g in make_engine(batch_size=1).generate(prompts)]
     monkeypatch.setattr(decode, "_GUESSED", 0)
-    assert made == [g.text for one in prompts for g in make_engine(batch_size=1).generate([one])]
+    assert made == [g.text for g in make_engine(batch_size=1).generate(prompts)]
 
 
 def test_wrong_guesses_change_nothing(
@@ -117,9 +129,9 @@ def test_wrong_guesses_change_nothing(
     """Guesses that are always wrong: written over, at every length around the ring."""
     prompts = asked(40)
     monkeypatch.setattr(decode, "_GUESSED", 0)
-    expected = [g.text for one in prompts for g in make_engine(batch_size=1).generate([one])]
+    expected = [g.text for g in make_engine(batch_size=1).generate(prompts)]
     monkeypatch.setattr(Lookup, "guess", lambda self, count: [7, 8, 9, 7, 8, 9, 7])
-    got = [g.text for one in prompts for g in make_engine(batch_size=1).generate([one])]
+    got = [g.text for g in make_engine(batch_size=1).generate(prompts)]
     assert got == expected
 
 

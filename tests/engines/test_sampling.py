@@ -1,12 +1,25 @@
 """Each line draws with its own settings and its own random numbers."""
 
+from collections.abc import Iterator
+
 import pytest
 from tiny import MakeEngine, prompt
 
 from medgemma_cli.engines.local import LocalEngine
 from medgemma_cli.records import Prompt
 
-NOTES = ["BP 120/80.", "Dry cough since Monday. " * 4, "Left knee swollen. " * 12, "Well."]
+torch = pytest.importorskip("torch")
+
+NOTES = ["BP 120/80.", "Dry cough since Monday. " * 4, "Left knee swollen. " * 12]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Tensors this small are no work for several threads, which would wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def asked(name: str, text: str, **limits: float) -> Prompt:

@@ -262,9 +262,7 @@ def test_reserve_stays_within_its_limit(asked: list[tuple[int, int]], limit: int
     reason="Store.reserve puts resized buffers in place one by one: after an OutOfMemoryError "
     "some are of the new size, some of the old, and rows/columns say the old one",
 )
-def test_reserve_that_fails_changes_nothing(
-    monkeypatch: pytest.MonkeyPatch, fails_at: int
-) -> None:
+def test_reserve_that_fails_changes_nothing(monkeypatch: pytest.MonkeyPatch, fails_at: int) -> None:
     """Out of memory in the middle of growing: the next, smaller batch finds what it had."""
     store = new_store()
     store.reserve(8, 256)

@@ -1,6 +1,7 @@
 """What the tower looks at: every picture of a run once, and in batches as alone."""
 
 import itertools
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,6 +13,15 @@ from medgemma_cli.engines.timing import Timing
 from medgemma_cli.records import Image, Prompt
 
 torch = pytest.importorskip("torch")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Tensors this small are no work for several threads, which would wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def noise(seed: int, side: int = 8) -> Image:
@@ -74,9 +84,7 @@ def test_batches_of_pictures_equal_single_ones(make_engine: MakeEngine, count: i
     asked = [*reversed(pictures), *pictures[: count // 2]]
     with torch.inference_mode():
         made = vision.Eye(model, Timing()).features(asked)
-        alone = [
-            model.get_image_features(pixels[None]).pooler_output[0] for _, pixels in asked
-        ]
+        alone = [model.get_image_features(pixels[None]).pooler_output[0] for _, pixels in asked]
     assert made.shape[0] == len(asked) * IMAGE_TOKENS
     torch.testing.assert_close(made, torch.cat(alone), atol=1e-5, rtol=1e-4)
 
@@ -84,7 +92,7 @@ def test_batches_of_pictures_equal_single_ones(make_engine: MakeEngine, count: i
 def test_what_is_forgotten_is_looked_at_again(
     make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """More pictures than are kept, even in one document: the features are right, memory is bounded."""
+    """More pictures than are kept, even in one document: right features, bounded memory."""
     monkeypatch.setattr(vision, "_KEPT", 2)
     engine = make_engine()
     model, processor = engine.loaded().model, engine.encoder().processor

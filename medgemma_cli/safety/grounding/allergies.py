@@ -25,14 +25,16 @@ _SUBSTANCES = listed(
 )
 _CUE = listed("allergy allergic anaphylaxis anaphylactic anaphylactoid angioedema")
 _REACTION = listed("hive rash reaction reacted angioedema swelling urticaria anaphylaxi itching")
+_DRUG = r"(?:drug|medication|medicine|food|environmental|latex)"
 _NONE = re.compile(
-    r"\b(?:nkda|nka|nkma|no (?:known )?(?:(?:drug|medication|medicine|food|environmental|"
-    r"latex)(?: (?:or|and) |/| )?)*"
-    r"(?:allergy|allergies)(?! to)|(?:denies|without|negative for) (?:any |having |known "
-    r")*(?:(?:drug|medication|food) )*(?:allergy|allergies)(?! to)|"
-    r"not allergic to (?:any|anything)|allergies\s*:?\s*(?:none|nil|no known|denied|denies|"
-    r"negative|not known)|"
-    r"(?:has|have) no (?:known )?(?:drug )?allerg\w+(?! to)|allergic to nothing|no allergies)\b"
+    rf"\b(?:nkda|nka|nkma|nkfa|no (?:known )?(?:{_DRUG}(?: (?:or|and) |/| )?)*"
+    r"(?:allergy|allergies)(?! to (?!med|any|drug|food))"
+    r"|(?:denies|denied|without|negative for) (?:any |having |known )*"
+    rf"(?:{_DRUG} )*(?:allergy|allergies)(?! to (?!med|any|drug|food))"
+    r"|not (?:known to be )?allergic to (?:any|anything)"
+    r"|allerg(?:y|ies)[\s:*|_-]{0,6}(?:none|nil|no known|denied|denies|negative|not known)"
+    r"|(?:has|have) no (?:known )?(?:drug )?allerg\w+(?! to)|allergic to nothing"
+    r"|no known (?:drug )?(?:sensitivities|adverse reactions))\b"
 )
 
 
@@ -52,18 +54,29 @@ class Said(NamedTuple):
 
 
 def read(text: Analysis) -> Said:
-    """What a text says of allergies."""
+    """What a text says of allergies. Cached on the analysis."""
+    known: Said | None = getattr(text, "_allergies", None)
+    if known is None:
+        known = _read(text)
+        text._allergies = known  # type: ignore[attr-defined]
+    return known
+
+
+def _read(text: Analysis) -> Said:
     found: list[Allergy] = []
-    substances = _substances(text)
-    for sentence in text.sentences:
-        found += _of_sentence(text, sentence, substances)
+    own: dict[int, list[Allergy]] = {}
+    for allergy in _substances(text):
+        own.setdefault(text.sentence_of[allergy.first], []).append(allergy)
+    for i, substances in own.items():
+        found += _of_sentence(text, text.sentences[i], substances)
     folded = " ".join(text.text.lower().split("\n")).replace("\r", " ")
     match = next((m for m in _NONE.finditer(folded) if not _is_asked(text, m.start())), None)
     return Said(tuple(found), match.span() if match else None)
 
 
 def _is_asked(text: Analysis, start: int) -> bool:
-    sentence = next((s for s in text.sentences if s.start <= start < s.end), None)
+    at = text.sentence_at(start)
+    sentence = text.sentences[at] if at >= 0 else None
     return sentence is not None and (
         sentence.asks or bool(text.bits[sentence.first] & context.FAMILY)
     )
@@ -71,7 +84,13 @@ def _is_asked(text: Analysis, start: int) -> bool:
 
 def _substances(text: Analysis) -> list[Allergy]:
     named = [Allergy(drugs.parts(t.id), t.first, t.last) for t in drugs.mentions(text)]
-    named += [Allergy(frozenset({t.id}), t.first, t.last) for t in text.terms_of("class")]
+    places = {a.first: i for i, a in enumerate(named)}
+    for term in text.terms_of("class"):
+        at = places.get(term.first)
+        if at is None:
+            named.append(Allergy(frozenset({term.id}), term.first, term.last))
+        else:
+            named[at] = named[at]._replace(names=named[at].names | {term.id})
     taken = {at for a in named for at in range(a.first, a.last)}
     for at, base in enumerate(text.bases):
         if base in _SUBSTANCES and at not in taken:
@@ -80,71 +99,95 @@ def _substances(text: Analysis) -> list[Allergy]:
     return sorted(named, key=lambda a: a.first)
 
 
-def _of_sentence(
-    text: Analysis, sentence: Sentence, substances: list[Allergy]
-) -> Iterator[Allergy]:
-    own = [a for a in substances if sentence.first <= a.first < sentence.last]
-    if not own:
-        return
-    bases = text.bases[sentence.first : sentence.last]
-    cues = [
-        sentence.first + i
-        for i, base in enumerate(bases)
-        if base in _CUE or base.startswith("allerg")
-    ]
-    section = "allerg" in sentence.section or sentence.section in (
-        "intolerances",
-        "adverse reactions",
-    )
-    for allergy in own:
+def _of_sentence(text: Analysis, sentence: Sentence, own: list[Allergy]) -> Iterator[Allergy]:
+    places = range(sentence.first, sentence.last)
+    cues = [at for at in places if text.bases[at] in _CUE or text.bases[at].startswith("allerg")]
+    listed = _is_listed(text, sentence)
+    for i, allergy in enumerate(own):
         state = text.bits[allergy.first]
         if state & (context.NEGATED | context.FAMILY | context.ASKED | context.HYPOTHETICAL):
             continue
+        if i and allergy.first == own[i - 1].last and own[i - 1].first != allergy.first:
+            continue  # "sulfonamide antibiotic" is one
         if (
-            section
+            (listed and _leads(text, sentence.first, allergy))
             or any(_reaches(text, cue, allergy) for cue in cues)
             or _reacted(text, sentence, allergy)
         ):
             yield allergy
 
 
+_SECTIONS = ("intolerances", "adverse reactions", "adverse drug reactions", "sensitivities")
+
+
+def _is_listed(text: Analysis, sentence: Sentence) -> bool:
+    """Whether a sentence stands in a list of allergies: on the heading's line, or below it.
+
+    Below a heading with something behind it only indented lines and bullets go on; below a bare
+    one all lines up to an empty one. On one line short sentences without a dose go on.
+    """
+    section = sentence.section
+    if ("allerg" not in section and section not in _SECTIONS) or sentence.start < sentence.opened:
+        return False
+    above = text.text[sentence.opened : sentence.start].replace("\r", "")
+    lines = above.split("\n")
+    if lines[0].strip(" \t*|:"):
+        if any(not line.strip() for line in lines[1:-1]) or len(lines) > 12:
+            return False
+        if len(lines) > 1:
+            return lines[-1] != "" or lines[-2].rstrip().endswith(",")
+        return (
+            sentence.last - sentence.first <= 7
+            and ":" not in text.bases[sentence.first : sentence.last]
+        )
+    filled = [i for i, line in enumerate(lines) if line.strip()]
+    return not filled or all(line.strip() for line in lines[filled[0] : -1])
+
+
+def _leads(text: Analysis, first: int, allergy: Allergy) -> bool:
+    """Whether nothing between the list's beginning and a substance tells of treatment."""
+    return not _treats(text, first, allergy)
+
+
+_TREATED = listed(
+    "takes started taking on given prescribed but treated use uses using used was medications "
+    "medication has had have carries carry so therefore thus instead hence receives received "
+    "requires rescue avoid switched tolerates tolerated tolerating start starting continue"
+)
+_LINKS = listed("to : include including includes are is | - of with after from * ( list listed")
+
+
+def _treats(text: Analysis, first: int, allergy: Allergy) -> bool:
+    """Whether a word before a substance, or a dose behind it, makes it a treatment."""
+    between = [text.tokens[at].text for at in range(first, allergy.first)]
+    if ";" in between or _TREATED & set(between):
+        return True
+    behind = [t.text for t in text.tokens[allergy.last : allergy.last + 2]]
+    return len(behind) == 2 and behind[0][0].isdecimal() and behind[1] in ("mg", "mcg", "g")
+
+
+_MILD = listed("seasonal environmental hay pollen perennial nasal")
+
+
 def _reaches(text: Analysis, cue: int, allergy: Allergy) -> bool:
     """Whether a cue such as "allergic to" or "allergy" speaks of this substance."""
     if cue >= allergy.last:
-        return cue - allergy.last <= 3
-    between = {text.tokens[at].text for at in range(cue + 1, allergy.first)}
-    if between & {
-        ";",
-        "takes",
-        "started",
-        "taking",
-        "on",
-        "given",
-        "prescribed",
-        "but",
-        "treated",
-        "use",
-        "was",
-        "medications",
-    }:
+        between = {text.tokens[at].text for at in range(allergy.last, cue)}
+        return cue - allergy.last <= 3 and not between & {",", ";", ".", "for", "and"}
+    if cue and text.tokens[cue - 1].text in _MILD:
         return False
-    return allergy.first - cue <= 25
+    if text.bases[cue] != "allergic" and cue + 1 < allergy.first:
+        links = {text.tokens[at].text for at in range(cue + 1, min(cue + 4, allergy.first))}
+        if not links & _LINKS:
+            return False
+    return allergy.first - cue <= 25 and not _treats(text, cue + 1, allergy)
 
 
 def _reacted(text: Analysis, sentence: Sentence, allergy: Allergy) -> bool:
     """ "hives with penicillin", "penicillin causes a rash"."""
+    lead = ("taking", "receiving", "to", "with", "from", "after")
     for at in range(max(sentence.first, allergy.first - 3), allergy.first):
-        if text.bases[at] in _REACTION and text.tokens[allergy.first - 1].text in (
-            "taking",
-            "receiving",
-        ):
-            return True
-        if text.bases[at] in _REACTION and text.tokens[allergy.first - 1].text in (
-            "to",
-            "with",
-            "from",
-            "after",
-        ):
+        if text.bases[at] in _REACTION and text.tokens[allergy.first - 1].text in lead:
             return True
     after = {text.bases[at] for at in range(allergy.last, min(sentence.last, allergy.last + 5))}
     return bool(after & {"cause", "caused", "gave", "give", "("} and after & _REACTION)
@@ -174,7 +217,7 @@ def check(source: Analysis, output: Analysis, *, whole: bool) -> Iterator[Fact]:
             verdict = "supported" if there.none else "not checked"
             why = "" if there.none else "The source does not say that there are none."
             yield Fact("allergy", verdict, said.none, _value(output, said.none), there.none, why)  # type: ignore[arg-type]
-    elif whole or sums_up(source, output):
+    elif whole:
         yield from _omitted(source, output, there, said)
 
 
@@ -229,8 +272,10 @@ def _widened(names: frozenset[str]) -> frozenset[str]:
     return names | {_FAMILIES.get(name, name) for name in names} | wider
 
 
-def sums_up(source: Analysis, output: Analysis) -> bool:
+def sums_up(source: Analysis, output: Analysis, is_text: bool) -> bool:
     """Whether the output is a summary of the source, not one sentence about it."""
+    if not is_text:
+        return True
     own = [s for s in output.sentences if s.last - s.first > 2]
     return len(own) >= 2 or len(output.tokens) * 4 >= len(source.tokens)
 
@@ -245,4 +290,4 @@ def _omitted(source: Analysis, output: Analysis, there: Said, said: Said) -> Ite
         value = source.value(allergy.first, allergy.last)
         where = source.span(allergy.first, allergy.last)
         why = "The source names this allergy and the output leaves it out."
-        yield Fact("allergy", "contradicted", (0, 0), value, where, why, _RULE)
+        yield Fact("omission", "contradicted", (0, 0), value, where, why, _RULE)

@@ -54,11 +54,7 @@ class Analysis:
     @cached_property
     def keys(self) -> list[str]:
         """What each token is about: a concept's name, a stem, or nothing for a stop word."""
-        stop = lexicon.words("stop")
-        keys = [
-            "" if token.text in stop or not token.text[0].isalpha() else words.stem(token.text)
-            for token in self.tokens
-        ]
+        keys = [_key(token.text) for token in self.tokens]
         for term in sorted(self.terms, key=lambda term: term.last - term.first):
             if term.category == "class":
                 continue
@@ -73,7 +69,11 @@ class Analysis:
 
     def sentence_at(self, at: int) -> int:
         """The sentence in which a code point lies."""
-        return bisect_right([s.start for s in self.sentences], at) - 1
+        return bisect_right(self._starts, at) - 1
+
+    @cached_property
+    def _starts(self) -> list[int]:
+        return [sentence.start for sentence in self.sentences]
 
     def span(self, first: int, last: int) -> tuple[int, int]:
         """The code points of tokens `first` up to `last`."""
@@ -105,6 +105,14 @@ class Analysis:
             weight = share / (2.0 + distance)
             if keys[at] and weight > found.get(keys[at], 0.0):
                 found[keys[at]] = weight
+
+
+@lru_cache(maxsize=50_000)
+def _key(word: str) -> str:
+    """A word's stem, or nothing for a stop word, a number or a sign."""
+    if word in lexicon.words("stop") or not word[0].isalpha():
+        return ""
+    return words.stem(word)
 
 
 def likeness(one: dict[str, float], other: dict[str, float]) -> float:

@@ -26,7 +26,11 @@ _QUOTES = frozenset({"quote", "quotes", "evidence"})
 
 
 def check(
-    source: str, output: str | Mapping[str, Any], quotes: Collection[str] = _QUOTES
+    source: str,
+    output: str | Mapping[str, Any],
+    quotes: Collection[str] = _QUOTES,
+    *,
+    covers: bool | None = None,
 ) -> Findings:
     """Check an output, a text or a record's fields, against its source.
 
@@ -39,10 +43,12 @@ def check(
         source: the document's text; evidence spans are code points of it.
         output: a text, or the fields of a record, whose strings are checked with their path.
         quotes: names of fields that hold quotes of the source and are no claims.
+        covers: whether the output promises to name every allergy; None judges by its form.
     """
     joined = join(output, quotes)
     there, said = analyse(_sound(source)), Analysis(_sound(joined.text))
-    facts = _known(there, said, list(_facts(there, said, whole=not isinstance(output, str))))
+    whole = allergies.sums_up(there, said, isinstance(output, str)) if covers is None else covers
+    facts = _known(there, said, list(_facts(there, said, whole)))
     places = list(provenance.check(there, said))
     flags = [*_flags(facts, joined), *_notes(places, facts, joined)]
     return Findings(
@@ -58,7 +64,7 @@ def _sound(text: str) -> str:
     return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
-def _facts(source: Analysis, output: Analysis, *, whole: bool) -> Iterator[Fact]:
+def _facts(source: Analysis, output: Analysis, whole: bool) -> Iterator[Fact]:
     yield from numeric.check(source, output)
     yield from drugs.check(source, output)
     found = list(findings.check(source, output))

@@ -94,6 +94,8 @@ def _mark(bits: list[int], sentence: Sentence, bit: int) -> None:
 def scopes(words: list[Token], texts: Sequence[str], sentence: Sentence) -> list[Scope]:
     """The scopes of one sentence's cues."""
     cues = list(_cues().find(texts, sentence.first, sentence.last))
+    if not any(cue.id in _BITS or cue.id == "pseudo" for cue in cues):
+        return _own_words(words, [], sentence)
     pseudo = [(cue.first, cue.last) for cue in cues if cue.id == "pseudo"]
     cues = [
         cue
@@ -125,10 +127,10 @@ def scopes(words: list[Token], texts: Sequence[str], sentence: Sentence) -> list
 
 
 def _own_words(words: list[Token], cues: list[Term], sentence: Sentence) -> list[Scope]:
-    """What a cue denies inside itself: "no improvement in", and the word behind "non"."""
+    """What a cue denies inside itself: "no improvement in", "no focal"; the word behind "non"."""
     found = []
     for cue in cues:
-        if cue.id == "pseudo" and words[cue.first].text in ("no", "not", "without"):
+        if cue.id in ("pseudo", "negated") and words[cue.first].text in ("no", "not", "without"):
             found.append(Scope(NEGATED, cue.first + 1, cue.last))
     for at in range(sentence.first, sentence.last - 1):
         if words[at].text == "non":

@@ -71,7 +71,7 @@ def mentions(text: Analysis) -> list[Term]:
         stemmed = [
             Term("drug", token.base, "stem", at, at + 1)
             for at, token in enumerate(text.tokens)
-            if at not in taken and len(token.base) > 5 and _has_stem(token.base)
+            if len(token.base) > 5 and at not in taken and _has_stem(token.base)
         ]
         known = sorted([*listed, *stemmed], key=lambda term: term.first)
         text._drugs = known  # type: ignore[attr-defined]

@@ -5,13 +5,13 @@ from typing import Literal, NamedTuple
 
 from medgemma_cli.records import Flag
 
-Kind = Literal["number", "drug", "finding", "side", "allergy", "statement", "sentence"]
+Kind = Literal["number", "drug", "finding", "side", "allergy", "omission", "statement", "sentence"]
 Verdict = Literal["supported", "contradicted", "not checked"]
 
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """One fact of the output. `span` is in the output's text at `where`, `evidence` in the source.
+    """One fact of the output, or one it leaves out ("omission", no span). `span` is in the output's text at `where`, `evidence` in the source.
 
     `rule` names what a contradicted fact breaks; `reason` is plain English without document text.
     """
@@ -51,8 +51,8 @@ class Findings:
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many facts were supported, contradicted and not checked."""
+        """How many facts of the output were supported, contradicted and not checked."""
         found = {"supported": 0, "contradicted": 0, "not_checked": 0}
-        for fact in self.facts:
+        for fact in (fact for fact in self.facts if fact.kind != "omission"):
             found[fact.verdict.replace(" ", "_")] += 1
         return found

@@ -91,7 +91,7 @@ def read(words: list[Token], at: int, last: int) -> Frequency | None:
         return Frequency(1, 1, at + 1, True)
     if text in ("every", "each", "q"):
         return _every(words, at, last)
-    if match := _EVERY_HOURS.fullmatch(text):
+    if text[0] == "q" and (match := _EVERY_HOURS.fullmatch(text)):
         return _latin(words, at, last, match)
     return _times(words, at, last) or _day_part(words, at, last)
 
@@ -155,7 +155,7 @@ def _times(words: list[Token], at: int, last: int) -> Frequency | None:
         if after + 1 < last and words[after].text in ("or", "to", "-"):
             high = _COUNTS.get(words[after + 1].text, high)
             after += 2 if words[after + 1].text in _COUNTS else 0
-    elif re.fullmatch(r"x\d", words[at].text):
+    elif words[at].text[0] == "x" and re.fullmatch(r"x\d", words[at].text):
         low, after = float(words[at].text[1]), at + 1
         high = low
     else:

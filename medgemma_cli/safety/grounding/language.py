@@ -27,6 +27,11 @@ def _lists() -> dict[str, frozenset[str]]:
     return {name: frozenset(w for w in own if len(w) > 1) for name, own in lists.items()}
 
 
+@cache
+def _foreign() -> frozenset[str]:
+    return frozenset().union(*_lists().values())
+
+
 def is_known(text: Analysis, sentence: Sentence) -> bool:
     """Whether the rules can be applied to a sentence."""
     found = [text.tokens[at].text for at in range(sentence.first, sentence.last)]
@@ -37,6 +42,8 @@ def is_known(text: Analysis, sentence: Sentence) -> bool:
         if strange * 3 > len(letters):
             return False
     said = set(found)
+    if len(said & _foreign()) < 2:
+        return True
     english = len(said & _ENGLISH)
     foreign = max(len(said & own) for own in _lists().values())
     return foreign < 2 or foreign <= english + (english > 0)

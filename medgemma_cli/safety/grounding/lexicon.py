@@ -22,10 +22,11 @@ class Term(NamedTuple):
 
 
 class Phrases:
-    """Phrases by their first word; each category finds its own longest matches."""
+    """Phrases by their first words; each category finds its own longest matches."""
 
     def __init__(self) -> None:
         self._by_first: dict[str, list[Entry]] = {}
+        self._by_second: dict[str, tuple[dict[str, list[Entry]], list[Entry]]] = {}
 
     def add(
         self, phrase: str, category: str, name: str, kind: str = "", *, exact: bool = False
@@ -40,17 +41,26 @@ class Phrases:
         """Longest first; call once all phrases are in."""
         for entries in self._by_first.values():
             entries.sort(key=lambda entry: -len(entry[0]))
+        for first, entries in self._by_first.items():
+            alone = [entry for entry in entries if not entry[0]]
+            pairs: dict[str, list[Entry]] = {}
+            for entry in entries:
+                if entry[0]:
+                    pairs.setdefault(entry[0][0], []).append(entry)
+            self._by_second[first] = {word: own + alone for word, own in pairs.items()}, alone
         return self
 
     def find(self, bases: Sequence[str], first: int = 0, last: int | None = None) -> Iterator[Term]:
         """Every longest match, by category, in the order of the text."""
         free: dict[str, int] = {}
         end = len(bases) if last is None else last
-        by_first = self._by_first
+        known = self._by_second
         for at in range(first, end):
-            entries = by_first.get(bases[at])
-            if entries is None:
+            pair = known.get(bases[at])
+            if pair is None:
                 continue
+            longer, alone = pair
+            entries = longer.get(bases[at + 1], alone) if longer and at + 1 < end else alone
             for rest, category, name, kind in entries:
                 stop = at + 1 + len(rest)
                 if free.get(category, 0) > at or stop > end:

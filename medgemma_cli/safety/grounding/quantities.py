@@ -329,9 +329,10 @@ def _age(words: list[Token], at: int, after: int, last: int, unit: tuple[Unit, i
 def _label(words: list[Token], at: int, last: int) -> Quantity | None:
     """`type 2`, `stage III`, `grade 2`, `L4`, `L4-5`, `T12`, `G2P1`."""
     text = words[at].text
-    if match := _VERTEBRA.fullmatch(text):
+    lettered = text[0].isalpha() and text[-1].isdecimal()
+    if lettered and (match := _VERTEBRA.fullmatch(text)):
         return _level(words, at, last, match)
-    if (match := _GRAVIDA.fullmatch(text)) and match[3]:
+    if lettered and (match := _GRAVIDA.fullmatch(text)) and match[3]:
         pair = (float(match[2]), float(match[3]))
         return Quantity((Reading("label", pair),), at, at + 1, label="gravida")
     if text in _ORDINALS or (text.isdecimal() and at + 1 < last and words[at + 1].text in _ENDINGS):

@@ -65,6 +65,7 @@ _COMPOSED |= {
     "au": ("both", "ear"),
     "ad": ("right", "ear"),
 }
+_ANY = frozenset({*_WORDS, *_COMPOSED, "b"})
 _LEFT_WHAT = listed(
     "the ama against work home for without a his her before early school hospital clinic "
     "over untreated behind to "
@@ -100,7 +101,9 @@ def sides(text: Analysis) -> list[Side]:
         ends = {term.last: term for term in text.terms_of("anatomy")}
         finds = {term.first: term.id for term in text.terms_of("finding")}
         known = [
-            side for at in range(len(text.tokens)) if (side := _side(text, at, places, ends, finds))
+            side
+            for at, token in enumerate(text.tokens)
+            if token.text in _ANY and (side := _side(text, at, places, ends, finds))
         ]
         text._sides = known  # type: ignore[attr-defined]
     return known

@@ -46,6 +46,9 @@ _RISKY = {
 }
 
 
+_POWERS = listed("x 10 109 103 k thousand / cell cells * ^")
+
+
 def _form(name: str) -> str:
     return _FORMS.get(name, name)
 
@@ -75,6 +78,8 @@ def read(words: list[Token], at: int, last: int) -> tuple[Unit, int] | None:
 
 def _power(words: list[Token], at: int, last: int) -> tuple[Unit, int] | None:
     """Cell counts: `x10^9/L`, `10^3/uL`, `K/uL`, `/uL`, `thousand/uL`."""
+    if words[at].text not in _POWERS and not words[at].text.startswith(("x", "10")):
+        return None
     texts = [words[i].text for i in range(at, min(at + 8, last))]
     joined = "".join(texts).replace("*", "x").replace("^", "")
     for head, scale in (

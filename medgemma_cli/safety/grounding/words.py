@@ -32,17 +32,19 @@ _FOLD = str.maketrans(
 )
 _SPOKEN = r"(?:one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve)\b"
 _TOKEN = re.compile(
-    r"\d{1,3}(?:,\d{3})+(?![\d,])(?:\.\d+)?"
+    r"[a-z](?!\.[a-z])[^\W_]*(?:'(?=[a-z])[^\W_]+)*"
+    r"|\d{1,3}(?:,\d{3})+(?![\d,])(?:\.\d+)?"
     r"|\d+(?:\.\d+)?|(?<![\w.])\.\d+"
     r"|[½¼¾⅓⅔⅛]"
     r"|(?:[a-z]\.){2,}(?![a-z]{2})[a-z]?(?![a-z])|[a-z]\.[a-z](?![a-z.])"
-    r"|[^\W\d_](?:[^\W_]|'(?=[a-z]))*"
+    r"|[^\W\d_][^\W_]*(?:'(?=[a-z])[^\W_]+)*"
     rf"|(?<=\d)-(?={_SPOKEN})|(?<=\d) ?- ?(?=[\d.])"
     r"|[^\s\w-]|(?<!\w)-(?=\.?\d)|_"
 )
 _SECTION = re.compile(
     r"^[ \t#*•-]*([A-Za-z][A-Za-z /&'()-]{2,60}?)[ \t]*(?:\*\*)?:[ \t]*(?:\*\*)?|^[ "
-    r"\t#*]*([A-Z][A-Z /&'()-]{3,60})$",
+    r"\t#*]*([A-Z][A-Z /&'()-]{3,60})$"
+    r"|^(?:#{1,6}[ \t]+|\*\*)([A-Za-z][A-Za-z /&'()-]{2,60}?)[ \t]*(?:\*\*)?[ \t]*$",
     re.MULTILINE,
 )
 _SPEAKER = re.compile(r"^\s*(?:\[[a-z ]{2,20}\]|(?:doctor|patient|dr|pt|d|p) ?:)", re.M)
@@ -68,7 +70,10 @@ class Token(NamedTuple):
 
 
 class Sentence(NamedTuple):
-    """Tokens `first` up to `last`; its section's heading; whether it asks; who speaks."""
+    """Tokens `first` up to `last`; its section's heading; whether it asks; who speaks.
+
+    `opened` is the code point behind that heading.
+    """
 
     first: int
     last: int
@@ -77,6 +82,7 @@ class Sentence(NamedTuple):
     section: str
     asks: bool
     speaker: str
+    opened: int = 0
 
 
 @lru_cache(maxsize=20_000)
@@ -116,46 +122,49 @@ def fold(text: str) -> str:
     low = text.lower()
     if len(low) != len(text):
         low = "".join(c.lower() if len(c.lower()) == 1 else c for c in text)
-    return low.translate(_FOLD)
+    return low if low.isascii() and "`" not in low else low.translate(_FOLD)
 
 
 def tokens(folded: str) -> list[Token]:
     """The tokens of a folded text; hyphens inside words are dropped."""
     found = []
     for match in _TOKEN.finditer(folded):
-        text = match.group()
         start, end = match.span()
-        if text[0].isalpha():
-            if "." in text:
-                text = text.replace(".", "")
-            if text.endswith("'s"):
-                text = text[:-2]
-            base = singular(text)
-        else:
-            text = base = text.strip()
+        text, base = _word(folded[start:end])
         spaced = start == 0 or folded[start - 1].isspace()
         found.append(Token(text, base, start, end, spaced))
     return found
 
 
+@lru_cache(maxsize=50_000)
+def _word(text: str) -> tuple[str, str]:
+    """A token's text without the signs in it, and its singular."""
+    if not text[0].isalpha():
+        return text.strip(), text.strip()
+    text = text.replace(".", "").removesuffix("'s")
+    return text, singular(text)
+
+
 def sentences(text: str, words: list[Token]) -> list[Sentence]:
     """The sentences of a text, with the heading that each stands under."""
-    headings = [(m.start(), (m[1] or m[2]).lower()) for m in _SECTION.finditer(text)]
+    headings = [
+        (m.start(), (m[1] or m[2] or m[3]).lower(), m.end()) for m in _SECTION.finditer(text)
+    ]
     speakers = [(m.start(), m.group().strip(" []:\n\t")) for m in _SPEAKER.finditer(text.lower())]
     found: list[Sentence] = []
     first = heading = speaker = 0
     for i in range(1, len(words) + 1):
-        if i < len(words) and not _ends(text, words, i):
+        if i < len(words) and (_goes_on(text, words, i) or not _ends(text, words, i)):
             continue
         start, end = words[first].start, words[i - 1].end
         while heading < len(headings) and headings[heading][0] <= start:
             heading += 1
         while speaker < len(speakers) and speakers[speaker][0] <= start:
             speaker += 1
-        section = headings[heading - 1][1] if heading else ""
+        _, section, opened = headings[heading - 1] if heading else (0, "", 0)
         who = speakers[speaker - 1][1] if speaker else ""
         asks = words[i - 1].text == "?"
-        found.append(Sentence(first, i, start, end, section, asks, who))
+        found.append(Sentence(first, i, start, end, section, asks, who, opened))
         first = i
     return found
 
@@ -170,6 +179,15 @@ _NUMBER_WORDS = _DIGIT_WORDS | listed(
 def _is_spoken(words: list[Token], i: int) -> bool:
     """Whether a full stop is a spoken decimal point: "ninety eight . two"."""
     return i > 1 and words[i].text in _DIGIT_WORDS and words[i - 2].text in _NUMBER_WORDS
+
+
+def _goes_on(text: str, words: list[Token], i: int) -> bool:
+    """Whether nothing at all ends before token `i`: no full stop and no line."""
+    before, start = words[i - 1], words[i].start
+    end = before.end
+    if text[end - 1] in ".?!" or before.text in _ENDS:
+        return False
+    return start == end or (start == end + 1 and text[end] not in "\n\r")
 
 
 def _ends(text: str, words: list[Token], i: int) -> bool:
