@@ -129,11 +129,16 @@ class Decoder:
         with torch.inference_mode():
             before = self.timing.vision
             started = time.perf_counter()
-            logits = self._show(works)
             joined = [Line(work) for work in works]
-            for line in joined:
-                line.answer.fed = len(line.answer.ids)
-            self._choose(joined, logits)
+            try:
+                logits = self._show(works)
+                for line in joined:
+                    line.answer.fed = len(line.answer.ids)
+                self._choose(joined, logits)
+            except Exception:
+                for row in range(len(self.lines), len(self.lines) + len(works)):
+                    self._store.wipe(row)
+                raise
             self.lines += joined
         taken = time.perf_counter() - started - (self.timing.vision - before)
         self.timing.prefill += taken
@@ -170,14 +175,6 @@ class Decoder:
             self._store.free()
             self._prefixes.clear()
         return [line.work for line in gone]
-
-    @property
-    def whole(self) -> bool:
-        """Whether every line can go on: a pass that failed in its middle may leave some that can't.
-
-        Such a line has shown all that it has and was not given more.
-        """
-        return all(line.answer.done or line.pending or line.choice for line in self.lines)
 
     def _take_done(self) -> list[Line]:
         """Rows stay without gaps: the last line moves into the place of one that left."""
@@ -282,11 +279,18 @@ class Decoder:
         shown = sum(map(len, known))
         self._on_tokens(shown)
         hidden = self._feed(rows, held)
-        for line, row in zip(self.lines, known, strict=True):
-            line.answer.fed += len(row)
         self.timing.passes += 1
         self.timing.new_tokens += shown
-        self._read(hidden, known, guessed)
+        for line, row in zip(self.lines, known, strict=True):
+            line.answer.fed += len(row)
+        try:
+            self._read(hidden, known, guessed)
+        except Exception:
+            # A line that was not given its next token has to show its last ones again.
+            for line, row in zip(self.lines, known, strict=True):
+                if not line.pending and line.choice is None:
+                    line.answer.fed -= len(row)
+            raise
 
     def _feed(self, rows: list[list[int]], held: "torch.Tensor") -> "torch.Tensor":
         """Hidden states of as many tokens behind every line, (lines, tokens, hidden)."""

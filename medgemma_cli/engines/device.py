@@ -135,17 +135,20 @@ class Device:
     # -- the device's side --------------------------------------------------------------------
 
     def _work(self) -> None:
+        decoder = None
         try:
             decoder = self._loaded()
             while self._admit_next(decoder):
                 if self._reloading and not decoder.lines:
-                    del decoder
+                    decoder = None  # or two models would be in memory
                     decoder = self._loaded()
                 if decoder.lines:
                     self._step(decoder)
         except BaseException as error:
             self._events.put(error)
         finally:
+            if decoder is not None:
+                decoder.evict(len(decoder.lines))
             self._events.put(None)
 
     def _loaded(self) -> Decoder:
@@ -202,6 +205,8 @@ class Device:
         except (RuntimeError, ValueError, IndexError) as error:
             code = _code(error)
         # Outside the except block, or the traceback would keep the pass's memory alive.
+        if not decoder.lines:
+            decoder.evict(0)
         _release()
         if len(works) > 1:
             self._shrink(len(decoder.lines) + len(works) // 2)
@@ -231,8 +236,7 @@ class Device:
             self._events.put(Failed(decoder.evict(1)[0], code))
             return
         note = f"batch_halved:{code}"
-        leaving = count - count // 2 if decoder.whole else count
-        gone = [work.again(note) for work in decoder.evict(leaving)]
+        gone = [work.again(note) for work in decoder.evict(count - count // 2)]
         for line in decoder.lines:
             line.work = replace(line.work, notes=tuple(dict.fromkeys((*line.work.notes, note))))
         self._shrink(count // 2)
@@ -266,6 +270,8 @@ def _code(error: Exception) -> str:
     if isinstance(error, torch.OutOfMemoryError):
         return "oom"
     text = str(error)
+    if "ALLOC_FAILED" in text:
+        return "oom"  # cuBLAS had no room for its workspace
     if any(word in text for word in ("device-side assert", "CUDA error", "device lost")):
         raise ModelUnavailableError(
             "The device was lost.", "Check it with `medgemma doctor`, then run again."

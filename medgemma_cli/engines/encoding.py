@@ -112,7 +112,8 @@ class Encoder:
             ids += new
         if self._controls(ids) != own:
             raise DocumentError("control_tokens")
-        return Encoded(ids, len(ids) if head is None else head)
+        # Something has to come after the beginning that prompts share.
+        return Encoded(ids, len(ids) - 1 if head is None else head)
 
     def data(self, text: str) -> list[int]:
         """Tokenise text so that no control token can come of it; it decodes to the same text."""

@@ -35,8 +35,9 @@ def score(
     for start in range(0, len(waiting), size):
         rows = waiting[start : start + size]
         _score(text, logits, store, [(row, lines[row]) for row in rows])
-    for row in waiting:
-        lines[row].settle()
+        # At once: if a later part fails, these must not be counted again.
+        for row in rows:
+            lines[row].settle()
 
 
 def _tokens(choice: Choice | None) -> int:

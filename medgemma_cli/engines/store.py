@@ -52,8 +52,11 @@ class Store:
         if rows <= self._rows and columns <= self._columns:
             return
         ahead = min(1 << (rows - 1).bit_length(), max(rows, self.limit // columns))
-        if self._rows * max(columns, self._columns) <= self.limit:
+        if max(ahead, self._rows) * max(columns, self._columns) <= self.limit:
             ahead, columns = max(ahead, self._rows), max(columns, self._columns)
+        # Until all are resized, what both sizes have is what can be relied on.
+        old = self._rows, self._columns
+        self._rows, self._columns = min(ahead, old[0]), min(columns, old[1])
         for buffers in (self._keys, self._values):
             for layer, buffer in enumerate(buffers):
                 if buffer is not None:
@@ -91,7 +94,7 @@ class Store:
     def wipe(self, row: int) -> None:
         """Forget a line whose numbers were not finite."""
         for buffer in (*self._keys, *self._values):
-            if buffer is not None:
+            if buffer is not None and row < len(buffer):
                 buffer[row] = 0
 
     def free(self) -> None:

@@ -76,7 +76,7 @@ def tensors(lines: int, heads: tuple[int, int], queries: int, keys: int) -> list
     return [torch.randn(lines, *shape, 8, generator=generator) for shape in shapes]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     queries=st.one_of(st.integers(1, 700), st.sampled_from([255, 256, 257, 383, 384, 385, 512])),
     past=st.integers(0, 400),

@@ -206,11 +206,6 @@ def test_any_order_and_budget_equals_plain_generate(
         check(watched, {one.id: expected[one.id] for one in shuffled})
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="Encoder says head = all ids where no part is a document; Decoder._show then has no "
-    "token to show behind the prefix, and the answer is an `engine` error",
-)
 def test_a_prompt_of_the_templates_words_alone(make_engine: MakeEngine) -> None:
     """A question without a document: the head is then the whole prompt."""
     words = "Which medicines are stopped before an operation, and for how long? " * 4

@@ -224,12 +224,6 @@ def stepped(decoder: Decoder, works: list[Work]) -> list[Work]:
     raise AssertionError("lines do not get on")
 
 
-STUCK = (
-    "Decoder._pass counts tokens as shown (`fed`) before the next ones are chosen: after an error "
-    "there, the line has nothing pending and never gets on, and the device loops forever"
-)
-
-
 def prepared(engine: LocalEngine, prompts: list[Prompt]) -> list[Work]:
     """Works as the host makes them."""
     works = [work for one in prompts if isinstance(work := engine._prepare(one), Work)]
@@ -238,7 +232,6 @@ def prepared(engine: LocalEngine, prompts: list[Prompt]) -> list[Work]:
 
 
 @pytest.mark.parametrize("place", ["output layer", "sampler"])
-@pytest.mark.xfail(strict=True, reason=STUCK)
 def test_lines_stand_after_a_fault_behind_the_text_model(
     make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
@@ -274,11 +267,6 @@ def test_lines_stand_after_a_fault_behind_the_text_model(
     assert {work.prompt.id: len(work.answer.ids) for work in works} == alone
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="Decoder.admit lets lines join before the first tokens are chosen: after an error "
-    "there they have joined, and the device shows the same works again",
-)
 def test_none_join_where_admit_raises(
     make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -296,11 +284,6 @@ def test_none_join_where_admit_raises(
     assert decoder.lines == []
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="scoring._score adds to choice.logs as it goes: after an error in a later part, the "
-    "lines that stay are scored again on top of it",
-)
 def test_choices_are_scored_once(make_engine: MakeEngine) -> None:
     """Out of memory between two parts of the scoring: the probabilities are the same."""
     options = " | ".join(f"{word} of the patient's left {word}" for word in ("knee", "hip", "eye"))
@@ -353,11 +336,6 @@ def test_closed_early_the_thread_ends(make_engine: MakeEngine) -> None:
     run.close()  # type: ignore[attr-defined]
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="Device.abort leaves unfinished lines in the engine's decoder: the next run of the "
-    "same engine answers them, too",
-)
 @pytest.mark.parametrize("how", ["closed", "error"])
 def test_an_engine_is_used_again_after_an_end(make_engine: MakeEngine, how: str) -> None:
     """The second run answers what it was asked, and nothing of the first."""

@@ -37,6 +37,9 @@ _REPORTING = listed(
 )
 _MARKS = frozenset(";!?")
 _RUN_ON, _WINDOW = 40, 8
+_CHANGES = listed(
+    "worsening change changes increase improvement progression exacerbation relief difference"
+)
 _ASKING = listed("do did have are is any how what has does can was were when")
 _YES = listed("yes yeah yep yup correct right absolutely definitely sure mm uh-huh uhhuh")
 _NO = listed("no nope nah none never negative not")
@@ -121,6 +124,7 @@ def scopes(words: list[Token], texts: Sequence[str], sentence: Sentence) -> list
             found.append(Scope(bits, _back(words, cue.first, sentence, breaks), cue.first))
         else:
             end = min([b for b in breaks if b >= cue.last] + [sentence.last])
+            end = _changed(words, cue.last, end)
             found.append(Scope(bits, cue.last, _capped(words, cue.last, end, sentence)))
     found += _own_words(words, cues, sentence)
     return found
@@ -136,6 +140,14 @@ def _own_words(words: list[Token], cues: list[Term], sentence: Sentence) -> list
         if words[at].text == "non":
             found.append(Scope(NEGATED, at + 1, at + 2))
     return found
+
+
+def _changed(words: list[Token], first: int, end: int) -> int:
+    """A scope's end where only a change is denied: "no nocturnal worsening of pain"."""
+    for at in range(first, min(first + 3, end)):
+        if words[at].text in _CHANGES and at + 1 < end and words[at + 1].text in ("of", "in"):
+            return at + 1
+    return end
 
 
 def _capped(words: list[Token], first: int, end: int, sentence: Sentence) -> int:

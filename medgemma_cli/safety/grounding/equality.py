@@ -13,6 +13,7 @@ from medgemma_cli.safety.grounding.quantities import Quantity, Reading
 from medgemma_cli.safety.grounding.units import Unit
 
 _TINY = 1e-6
+_CELLS = frozenset({"wbc", "platelets", "neutrophils", "eosinophils"})
 _SCORES = frozenset({5.0, 6.0, 10.0, 15.0, 30.0})
 
 
@@ -115,6 +116,8 @@ def _amounts(a: Reading, b: Reading, one: Quantity, other: Quantity, terms: Term
             return "same"
     if (a.unit is None) != (b.unit is None) and _implied(a, b):
         return "same"
+    if a.unit is b.unit is None and terms.analyte in _CELLS and _in_thousands(a, b):
+        return "same"
     if a.unit is None or b.unit is None:
         if not _equal(a.values, b.values, one, other, terms):
             return ""
@@ -122,6 +125,12 @@ def _amounts(a: Reading, b: Reading, one: Quantity, other: Quantity, terms: Term
     if a.unit == b.unit or a.unit.name == b.unit.name:
         return "same" if _equal(a.values, b.values, one, other, terms) else ""
     return _converted(a, b, one, terms)
+
+
+def _in_thousands(a: Reading, b: Reading) -> bool:
+    """White cells 12,400 and 12.4."""
+    low, high = sorted((a.values[0], b.values[0]))
+    return high >= 1000 and abs(high / 1000 - low) < 0.051
 
 
 def _implied(a: Reading, b: Reading) -> bool:

@@ -16,11 +16,13 @@ from medgemma_cli.safety.grounding import context, lexicon
 from medgemma_cli.safety.grounding.analysis import Analysis, likeness
 from medgemma_cli.safety.grounding.facts import Fact
 from medgemma_cli.safety.grounding.lexicon import Term, regions, split, terms, toml
-from medgemma_cli.safety.grounding.words import listed
+from medgemma_cli.safety.grounding.words import listed, tokens
 
 _FLIP, _RAISED = "negation_flip", "unsupported_diagnosis"
 _NOW = listed("acute active current ongoing new recurrent currently now")
-_STILL = listed("has have persistent ongoing current still continued continues currently")
+_STILL = listed(
+    "has have persistent ongoing current still continued continues currently persists persist"
+)
 _HABITS = frozenset({"smoking", "alcohol use", "drug use", "fall", "pregnancy"})
 
 
@@ -71,7 +73,8 @@ def mentions(text: Analysis) -> list[Mention]:
 @cache
 def _deniers() -> dict[str, Term]:
     """Words that deny a finding by themselves: "afebrile", "nontender"."""
-    pairs = [(word, terms().find([base])) for word, base in toml("words")["without"].items()]
+    without = toml("words")["without"].items()
+    pairs = [(word, terms().find([t.base for t in tokens(base)])) for word, base in without]
     named = [
         (word, next((t for t in hits if t.category == "finding"), None)) for word, hits in pairs
     ]
@@ -328,7 +331,8 @@ def _disagree(
             )
         if "gone" in states:
             return "contradicted", _FLIP, "The source says that this is over.", states["gone"]
-        lead = output.tokens[max(0, mention.term.first - 3) : mention.term.first]
+        first, last = mention.term.first, mention.term.last
+        lead = [*output.tokens[max(0, first - 3) : first], *output.tokens[last : last + 2]]
         if "resolved" in states and {token.text for token in lead} & _STILL:
             return "contradicted", _FLIP, "The source has this as resolved.", states["resolved"]
         if "resolved" in states:

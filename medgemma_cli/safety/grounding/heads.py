@@ -7,6 +7,7 @@ told apart by the words around them.
 
 from typing import NamedTuple
 
+from medgemma_cli.safety.grounding import numbers
 from medgemma_cli.safety.grounding.analysis import Analysis
 from medgemma_cli.safety.grounding.equality import group
 from medgemma_cli.safety.grounding.lexicon import Term
@@ -47,6 +48,14 @@ _MARKS = {
     "exceeding": ">",
 }
 _FAR = 12
+_PARTS = {
+    **dict.fromkeys(("morning", "am", "mane", "qam", "breakfast"), "morning"),
+    **dict.fromkeys(("noon", "lunch", "midday", "lunchtime"), "noon"),
+    **dict.fromkeys(
+        ("evening", "night", "bedtime", "pm", "nocte", "qpm", "qhs", "dinner", "supper", "nightly"),
+        "night",
+    ),
+}
 
 
 class Bound(NamedTuple):
@@ -184,4 +193,17 @@ def _role(text: Analysis, quantity: Quantity) -> str:
     if after in ("x", "by") or (at and text.tokens[at - 1].text in ("x", "by")):
         return "x" if quantity.kind == "amount" else ""
     before = text.tokens[at - 1].text if at else ""
-    return before if before in ("from", "to") else ""
+    return before if before in ("from", "to") else _day_part(text, quantity)
+
+
+def _day_part(text: Analysis, quantity: Quantity) -> str:
+    """The one part of the day that a dose is for: "two tablets at night"."""
+    sentence = text.sentences[text.sentence_of[quantity.first]]
+    found = set()
+    for at in range(quantity.last, min(quantity.last + 7, sentence.last)):
+        word = text.tokens[at].text
+        if word[0].isdecimal() or word in numbers.WORDS or word in (";", "then"):
+            break
+        if word in _PARTS:
+            found.add(_PARTS[word])
+    return found.pop() if len(found) == 1 else ""

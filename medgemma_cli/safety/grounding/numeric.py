@@ -111,6 +111,9 @@ def _opposed(bound: Bound, other: Bound) -> bool:
     """Bounds of opposite direction, or the two sides of a change exchanged."""
     if bound.sign and other.sign and bound.sign != other.sign:
         return True
+    parts = {"morning", "noon", "night"}
+    if bound.role in parts and other.role in parts:
+        return bound.role != other.role and bound.quantity.kind == "amount"
     return {bound.role, other.role} == {"from", "to"}
 
 

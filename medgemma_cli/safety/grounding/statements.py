@@ -13,35 +13,39 @@ from medgemma_cli.safety.grounding import context
 from medgemma_cli.safety.grounding.analysis import Analysis
 from medgemma_cli.safety.grounding.facts import Fact
 from medgemma_cli.safety.grounding.lexicon import regions, split, terms, toml
-from medgemma_cli.safety.grounding.words import listed, stem
+from medgemma_cli.safety.grounding.words import listed, stem, tokens
 
 _RULE = "negation_flip"
 _CONTAINED = 0.75
 _CLOSE = 0.15
 
 _GENERIC = listed(
-    "test result study culture ct mri ray ultrasound scan screen biopsy imag xray reveal find"
+    "test result study culture ct mri ray ultrasound scan screen biopsy imag xray reveal find "
+    "known"
 )
+_BADLY = listed("poorly suboptimally inadequately incompletely badly insufficiently")
 
 Said = dict[str, tuple[bool | None, int]]
 """Each word of a sentence, whether it is denied (None: once and once not), and its token."""
 
 
 @cache
-def _axes() -> dict[str, tuple[str, bool]]:
-    """A word's axis and whether it denies it: "unstable" denies "stable"."""
+def _axes() -> dict[str, tuple[tuple[str, bool], ...]]:
+    """A word's axes and whether it denies each: "unstable" denies "stable"."""
     data = toml("words")
-    found: dict[str, tuple[str, bool]] = {}
+    found: dict[str, dict[str, bool]] = {}
     for axis, words in data["same"].items():
-        found |= {stem(word): (axis, False) for word in split(words)}
-    for axis, words in data["contrary"].items():
-        found.setdefault(stem(axis), (axis, False))
         for word in split(words):
-            found.setdefault(stem(word), (axis, True))
+            found.setdefault(stem(word), {})[axis] = False
+    for axis, words in data["contrary"].items():
+        found.setdefault(stem(axis), {}).setdefault(axis, False)
+        for word in split(words):
+            found.setdefault(stem(word), {}).setdefault(axis, True)
     for word, base in data["without"].items():
-        term = next((t for t in terms().find([base]) if t.category == "finding"), None)
-        found[stem(word)] = (term.id if term else stem(base), True)
-    return found
+        bases = [token.base for token in tokens(base)]
+        term = next((t for t in terms().find(bases) if t.category == "finding"), None)
+        found[stem(word)] = {term.id if term else stem(base): True}
+    return {word: tuple(own.items()) for word, own in found.items()}
 
 
 def _said(text: Analysis, index: int) -> Said:
@@ -51,12 +55,13 @@ def _said(text: Analysis, index: int) -> Said:
     said: Said = {}
     for at in range(sentence.first, sentence.last):
         key = text.keys[at]
-        if not key:
+        if not key or key in _BADLY:
             continue
-        axis, contrary = axes.get(key, (key, False))
         denied = bool(text.bits[at] & context.NEGATED)
-        now = denied != contrary
-        said[axis] = (now if said.get(axis, (now, at))[0] is now else None, at)
+        denied ^= at > sentence.first and text.tokens[at - 1].text in _BADLY
+        for axis, contrary in axes.get(key, ((key, False),)):
+            now = denied != contrary
+            said[axis] = (now if said.get(axis, (now, at))[0] is now else None, at)
     return said
 
 

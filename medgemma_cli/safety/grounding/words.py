@@ -44,6 +44,8 @@ _TOKEN = re.compile(
 _SECTION = re.compile(
     r"^[ \t#*•-]*([A-Za-z][A-Za-z /&'()-]{2,60}?)[ \t]*(?:\*\*)?:[ \t]*(?:\*\*)?|^[ "
     r"\t#*]*([A-Z][A-Z /&'()-]{3,60})$"
+    r"|^[ \t]*((?i:(?:drug |medication )?allergies|medications|family history|social history|plan|"
+    r"assessment|past medical history|impression|findings))[ \t]*$"
     r"|^(?:#{1,6}[ \t]+|\*\*)([A-Za-z][A-Za-z /&'()-]{2,60}?)[ \t]*(?:\*\*)?[ \t]*$",
     re.MULTILINE,
 )
@@ -148,7 +150,7 @@ def _word(text: str) -> tuple[str, str]:
 def sentences(text: str, words: list[Token]) -> list[Sentence]:
     """The sentences of a text, with the heading that each stands under."""
     headings = [
-        (m.start(), (m[1] or m[2] or m[3]).lower(), m.end()) for m in _SECTION.finditer(text)
+        (m.start(), (m[1] or m[2] or m[3] or m[4]).lower(), m.end()) for m in _SECTION.finditer(text)
     ]
     speakers = [(m.start(), m.group().strip(" []:\n\t")) for m in _SPEAKER.finditer(text.lower())]
     found: list[Sentence] = []
