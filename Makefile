@@ -46,9 +46,11 @@ format: setup  ## let ruff format and fix
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: setup  ## what the tool itself costs, and what decoding inside a grammar does
+bench: setup  ## what the tool costs, what grammars cost, what batching gains, what the checks find
 	$(BIN)/python benchmarks/overhead.py
 	$(BIN)/python benchmarks/constrained.py
+	$(BIN)/python benchmarks/checking.py
+	$(BIN)/python benchmarks/throughput.py --one-documents 8
 
 clean:  ## remove the virtual environment and caches; summaries stay
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -8,6 +8,7 @@ the share of sentences of human notes flagged at `review` or above against their
 """
 
 import argparse
+import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -86,8 +87,14 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--list", action="store_true", help="each miss and flag, by id and rule")
     args = parser.parse_args()
-    perturbed(args.data / "perturbed_notes" / "pairs.jsonl", args.list)
-    human(args.data / "aci-bench" / "valid.jsonl", args.list)
+    for measure, name in (
+        (perturbed, "perturbed_notes/pairs.jsonl"),
+        (human, "aci-bench/valid.jsonl"),
+    ):
+        if (args.data / name).is_file():
+            measure(args.data / name, args.list)
+        else:
+            print(f"{name} is not there and is left out", file=sys.stderr)
 
 
 if __name__ == "__main__":

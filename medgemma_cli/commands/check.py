@@ -1,5 +1,6 @@
 """`medgemma check`: does an output stand in its source? Any summary, by rules, without a model."""
 
+import gc
 import json
 import sys
 from pathlib import Path
@@ -126,6 +127,7 @@ def _many(name: str) -> int:
     """Check every line; a line that cannot be read is told of and makes the exit code 2."""
     from medgemma_cli.progress import emit
 
+    gc.set_threshold(100_000, 50, 50)  # a pair makes many small objects and no cycles
     code = OK
     with _opened(name) as lines:
         for number, line in enumerate(lines, 1):

@@ -387,11 +387,13 @@ class Decoder:
         if not sampled:
             return
         rows = [lines[i] for i in sampled]
-        # Advanced indexing copies: the logits themselves stay as they are.
-        scores = self._sampler.penalise(rows, logits[sampled])
+        # Nobody needs the logits any more: a copy of the whole vocabulary takes a while.
+        scores = logits if len(sampled) == len(lines) else logits[sampled]
+        self._sampler.penalise(rows, scores)
         self._constrain(rows, scores)
         tokens = self._sampler.pick(rows, scores)
-        logs = logits[sampled, tokens] - total[sampled]
+        chosen = scores.gather(-1, tokens[:, None])[:, 0]
+        logs = self._sampler.before(rows, tokens, chosen) - total[sampled]
         for line, token, log in zip(rows, tokens.tolist(), logs.tolist(), strict=True):
             line.answer.take(token, log)
 
@@ -435,8 +437,12 @@ class Decoder:
             answer = lines[row].answer
             assert isinstance(answer, JsonAnswer)
             answer.restrict(bits[row])
-        forbidden = torch.from_numpy(bits[rows] == 0).to(scores.device)
-        scores[rows] = scores[rows].masked_fill(forbidden, float("-inf"))
+        forbidden = torch.from_numpy(bits == 0).to(scores.device)
+        if len(rows) < len(lines):
+            # Free texts among them: all is allowed.
+            free = [row for row in range(len(lines)) if row not in set(rows)]
+            forbidden[free] = False
+        scores.masked_fill_(forbidden, float("-inf"))
 
     def _score_waiting(self) -> None:
         """Settle the choices that wait, once there are enough of them."""

@@ -20,24 +20,46 @@ class Sampler:
     """
 
     def __init__(self, penalty: float) -> None:
-        from transformers import RepetitionPenaltyLogitsProcessor
+        self._penalty = penalty
 
-        self._penalty = RepetitionPenaltyLogitsProcessor(penalty) if penalty != 1.0 else None
+    def penalise(self, lines: list[Line], scores: "torch.Tensor") -> None:
+        """Make what the answers have said less likely, in place: (lines, vocabulary).
 
-    def penalise(self, lines: list[Line], scores: "torch.Tensor") -> "torch.Tensor":
-        """Scores of shape (lines, vocabulary), less for what the answers have said; may be new."""
+        As transformers' RepetitionPenaltyLogitsProcessor (Keskar et al. 2019), without a copy.
+        """
         import torch
 
-        said = [i for i, line in enumerate(lines) if line.answer.ids]
-        if self._penalty is None or not said:
+        ids = self._said(lines, scores.device)
+        if ids is None:
+            return
+        said = scores.gather(-1, ids.clamp(min=0))
+        less = torch.where(said < 0, said * self._penalty, said / self._penalty)
+        scores.scatter_(-1, ids.clamp(min=0), torch.where(ids < 0, said, less))
+
+    def before(
+        self, lines: list[Line], tokens: "torch.Tensor", scores: "torch.Tensor"
+    ) -> "torch.Tensor":
+        """What the scores of some tokens, both (lines,), were before they were penalised."""
+        import torch
+
+        ids = self._said(lines, scores.device)
+        if ids is None:
             return scores
-        # Filled up with what is there anyway: a token is punished once.
-        longest = max(len(lines[i].answer.ids) for i in said)
-        ids = [lines[i].answer.ids for i in said]
-        filled = [row + row[:1] * (longest - len(row)) for row in ids]
-        at = torch.tensor(said, device=scores.device)
-        scores[at] = self._penalty(torch.tensor(filled, device=scores.device), scores[at])
-        return scores
+        more = torch.where(scores < 0, scores / self._penalty, scores * self._penalty)
+        return torch.where((ids == tokens[:, None]).any(dim=-1), more, scores)
+
+    def _said(self, lines: list[Line], device: Any) -> "torch.Tensor | None":
+        """The ids of each answer, filled up with its first, or with -1 where nothing is said."""
+        import torch
+
+        longest = max(len(line.answer.ids) for line in lines)
+        if self._penalty == 1.0 or longest == 0:
+            return None
+        rows = [
+            line.answer.ids + (line.answer.ids[:1] or [-1]) * (longest - len(line.answer.ids))
+            for line in lines
+        ]
+        return torch.tensor(rows, device=device)
 
     def pick(self, lines: list[Line], scores: "torch.Tensor") -> "torch.Tensor":
         """One token a line, int64 of shape (lines,)."""

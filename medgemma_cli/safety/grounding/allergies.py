@@ -44,6 +44,7 @@ class Allergy(NamedTuple):
     names: frozenset[str]
     first: int
     last: int
+    sure: bool = True
 
 
 class Said(NamedTuple):
@@ -114,7 +115,7 @@ def _of_sentence(text: Analysis, sentence: Sentence, own: list[Allergy]) -> Iter
             or any(_reaches(text, cue, allergy) for cue in cues)
             or _reacted(text, sentence, allergy)
         ):
-            yield allergy
+            yield allergy._replace(sure=not state & context.POSSIBLE)
 
 
 _SECTIONS = ("intolerances", "adverse reactions", "adverse drug reactions", "sensitivities")
@@ -230,7 +231,11 @@ def _claimed(source: Analysis, output: Analysis, allergy: Allergy, there: Said) 
         output.span(allergy.first, allergy.last),
         output.value(allergy.first, allergy.last),
     )
-    same = next((a for a in there.found if _covers(a.names, allergy.names)), None)
+    found = [a for a in there.found if _covers(a.names, allergy.names)]
+    same = next((a for a in found if a.sure), found[0] if found else None)
+    if same and allergy.sure and not same.sure:
+        where, why = source.span(same.first, same.last), "The source has this as possible only."
+        return Fact("allergy", "contradicted", span, value, where, why, _RAISED)
     if same:
         return Fact("allergy", "supported", span, value, source.span(same.first, same.last))
     if there.none:

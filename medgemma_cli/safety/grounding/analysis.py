@@ -7,7 +7,7 @@ from functools import cached_property, lru_cache
 
 from medgemma_cli.safety.grounding import context, lexicon, quantities, words
 from medgemma_cli.safety.grounding.lexicon import Term
-from medgemma_cli.safety.grounding.quantities import Quantity
+from medgemma_cli.safety.grounding.readings import Quantity
 from medgemma_cli.safety.grounding.words import Sentence, Token
 
 _REACH = 14

@@ -121,7 +121,9 @@ def scopes(words: list[Token], texts: Sequence[str], sentence: Sentence) -> list
             )
             continue
         if _is_behind(words, cue, sentence, breaks):
-            found.append(Scope(bits, _back(words, cue.first, sentence, breaks), cue.first))
+            apart = bits == POSSIBLE and words[cue.first - 1].text == ","  # "gout, presumed"
+            first = _back(words, cue.first - apart, sentence, breaks)
+            found.append(Scope(bits, first, cue.first))
         else:
             end = min([b for b in breaks if b >= cue.last] + [sentence.last])
             end = _changed(words, cue.last, end)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from medgemma_cli.safety.grounding import dates
 from medgemma_cli.safety.grounding.lexicon import toml
-from medgemma_cli.safety.grounding.quantities import Quantity, Reading
+from medgemma_cli.safety.grounding.readings import Quantity, Reading
 from medgemma_cli.safety.grounding.units import Unit
 
 _TINY = 1e-6
@@ -64,6 +64,10 @@ def _readings(a: Reading, b: Reading, one: Quantity, other: Quantity, terms: Ter
         return _amounts(a, b, one, other, terms)
     if kinds == {"age", "amount"} or kinds == {"age"}:
         return _ages(a, b)
+    if kinds == {"date", "amount"}:
+        day, amount = (a, b) if a.kind == "date" else (b, a)
+        year = day.values[0] if not any(day.values[1:]) else 0
+        return "same" if amount.unit is None and amount.values == (year, year) else ""
     if kinds == {"date"}:
         return "same" if dates.agrees(_day(a), _day(b)) else ""
     if kinds == {"label"}:
@@ -119,9 +123,9 @@ def _amounts(a: Reading, b: Reading, one: Quantity, other: Quantity, terms: Term
     if a.unit is b.unit is None and terms.analyte in _CELLS and _in_thousands(a, b):
         return "same"
     if a.unit is None or b.unit is None:
-        if not _equal(a.values, b.values, one, other, terms):
-            return ""
-        return "same" if a.unit is b.unit else "bare"
+        if a.unit is not b.unit:
+            return "bare" if a.values == b.values else ""
+        return "same" if _equal(a.values, b.values, one, other, terms) else ""
     if a.unit == b.unit or a.unit.name == b.unit.name:
         return "same" if _equal(a.values, b.values, one, other, terms) else ""
     return _converted(a, b, one, terms)

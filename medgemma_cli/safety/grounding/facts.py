@@ -11,9 +11,10 @@ Verdict = Literal["supported", "contradicted", "not checked"]
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """One fact of the output, or one it leaves out ("omission", no span). `span` is in the output's text at `where`, `evidence` in the source.
+    """One fact of the output, or one it leaves out (an "omission", which has no span).
 
-    `rule` names what a contradicted fact breaks; `reason` is plain English without document text.
+    `span` is in the output's text at `where`, `evidence` in the source. `rule` names what a
+    contradicted fact breaks; `reason` is plain English without document text.
     """
 
     kind: Kind

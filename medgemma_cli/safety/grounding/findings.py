@@ -10,38 +10,14 @@ of severity, or who of the family has a disease.
 
 from collections.abc import Iterator
 from functools import cache
-from typing import NamedTuple
 
 from medgemma_cli.safety.grounding import context, lexicon
+from medgemma_cli.safety.grounding.agreement import RAISED, Mention, judge
 from medgemma_cli.safety.grounding.analysis import Analysis, likeness
 from medgemma_cli.safety.grounding.facts import Fact
+from medgemma_cli.safety.grounding.heads import bind
 from medgemma_cli.safety.grounding.lexicon import Term, regions, split, terms, toml
 from medgemma_cli.safety.grounding.words import listed, tokens
-
-_FLIP, _RAISED = "negation_flip", "unsupported_diagnosis"
-_NOW = listed("acute active current ongoing new recurrent currently now")
-_STILL = listed(
-    "has have persistent ongoing current still continued continues currently persists persist"
-)
-_HABITS = frozenset({"smoking", "alcohol use", "drug use", "fall", "pregnancy"})
-
-
-# Signs that are seen or felt: "likely swelling from the cast" is still swelling.
-_FELT = listed(
-    "pain edema erythema tenderness stiffness spasm weakness bruising drainage bleeding "
-    "dyspnea cough"
-)
-
-
-class Mention(NamedTuple):
-    """A finding as a text has it: what, where, of whom, and how sure."""
-
-    concept: str
-    site: str
-    kind: str
-    family: bool
-    state: str
-    term: Term
 
 
 def state_of(bits: int) -> str:
@@ -221,16 +197,32 @@ def _narrower(concept: str, there: dict[str, list[Mention]]) -> list[Mention]:
     """Mentions of what a wider word takes in: "cancer" for "breast cancer"."""
     members = _wider().get(concept, frozenset())
     fitting = [c for c in there if c.endswith(f" {concept}") or c in members]
-    return [mention for c in fitting for mention in there[c]]
+    found = [mention for c in fitting for mention in there[c]]
+    if concept == "pleural effusion":  # not the effusion of a joint
+        return [m for m in found if m.site in ("", "lung", "chest")]
+    return found
 
 
 def _fact(source: Analysis, output: Analysis, mention: Mention, found: list[Mention]) -> Fact:
     term = mention.term
     span, value = output.span(term.first, term.last), output.value(term.first, term.last)
     found = _comparable(source, output, mention, found)
-    verdict, rule, reason, evidence = _judge(output, mention, found)
+    verdict, rule, reason, evidence = judge(output, mention, found)
+    if rule == RAISED and evidence is None and (place := _meant(source, mention.concept)):
+        why = "A value in the source may mean this; the source does not name it."
+        return Fact("finding", "not checked", span, value, place, why)
     where = source.span(evidence.term.first, evidence.term.last) if evidence else None
     return Fact("finding", verdict, span, value, where, reason, rule)  # type: ignore[arg-type]
+
+
+def _meant(source: Analysis, concept: str) -> tuple[int, int] | None:
+    """The place of a value that a diagnosis says in a word: sodium 128 and hyponatremia."""
+    analyte, sign, limit = toml("analytes")["means"].get(concept, ("", "", 0))
+    for bound in bind(source) if analyte else ():
+        value = bound.quantity.readings[0].values[0]
+        if bound.head == analyte and (value < limit if sign == "<" else value > limit):
+            return source.span(bound.quantity.first, bound.quantity.last)
+    return None
 
 
 def _comparable(
@@ -251,108 +243,3 @@ def _comparable(
         if (not m.site and not mention.site)
         or likeness(near, source.around(m.term.first, m.term.last)) >= 0.6
     ]
-
-
-_AGREE = {
-    "affirmed": {"affirmed"},
-    "historical": {"affirmed", "historical", "resolved", "gone"},
-    "resolved": {"resolved", "gone", "historical", "negated"},
-    "gone": {"resolved", "gone", "historical", "negated"},
-    "negated": {"negated", "unlikely", "gone", "resolved"},
-    "possible": {"possible", "affirmed", "unlikely"},
-    "unlikely": {"negated", "unlikely", "possible"},
-}
-
-
-def _judge(
-    output: Analysis, mention: Mention, found: list[Mention]
-) -> tuple[str, str, str, Mention | None]:
-    """Verdict, rule, reason and evidence for a mention against its comparable ones."""
-    if (
-        not found
-        and mention.kind == "diagnosis"
-        and mention.state == "affirmed"
-        and not mention.family
-    ):
-        return "contradicted", _RAISED, "The source does not name this diagnosis.", None
-    if not found:
-        return (
-            "not checked",
-            "",
-            "The source does not name this finding as the rules know it.",
-            None,
-        )
-    states = {m.state: m for m in reversed(found)}
-    if mention.family != found[0].family:
-        if mention.state in ("affirmed", "historical"):
-            return (
-                "contradicted",
-                _RAISED,
-                "The source says this of a relative, not of the patient.",
-                found[0],
-            )
-        return "not checked", "", "The source says this of a relative.", found[0]
-    for state in _AGREE[mention.state]:
-        if state in states:
-            return "supported", "", "", states[state]
-    return _disagree(output, mention, states)
-
-
-def _disagree(
-    output: Analysis, mention: Mention, states: dict[str, Mention]
-) -> tuple[str, str, str, Mention | None]:
-    any_one = next(iter(states.values()))
-    if mention.state in ("affirmed", "historical"):
-        if "historical" in states:
-            before = {
-                output.tokens[at].text
-                for at in range(max(0, mention.term.first - 2), mention.term.first)
-            }
-            if before & _NOW:
-                return (
-                    "contradicted",
-                    _RAISED,
-                    "The source has this in the past only.",
-                    states["historical"],
-                )
-            why = "The source has this in the past only."
-            return "not checked", "", why, states["historical"]
-        if "asked" in states:
-            why = "The source asks about this; the answer is not plain."
-            return "not checked", "", why, any_one
-        if "possible" in states and mention.concept in _FELT:
-            return "not checked", "", "The source has this as possible.", states["possible"]
-        if "possible" in states:
-            return (
-                "contradicted",
-                _RAISED,
-                "The source has this as possible only.",
-                states["possible"],
-            )
-        if "gone" in states:
-            return "contradicted", _FLIP, "The source says that this is over.", states["gone"]
-        first, last = mention.term.first, mention.term.last
-        lead = [*output.tokens[max(0, first - 3) : first], *output.tokens[last : last + 2]]
-        if "resolved" in states and {token.text for token in lead} & _STILL:
-            return "contradicted", _FLIP, "The source has this as resolved.", states["resolved"]
-        if "resolved" in states:
-            return "not checked", "", "The source has this as resolved.", states["resolved"]
-        if "negated" in states or "unlikely" in states:
-            return (
-                "contradicted",
-                _FLIP,
-                "The source denies this.",
-                states.get("negated") or states["unlikely"],
-            )
-        if "hypothetical" in states and mention.concept not in _HABITS:
-            why = "The source names this only as something to look for or to prevent."
-            return "contradicted", _RAISED, why, states["hypothetical"]
-        return "not checked", "", "The source names this in another sense.", any_one
-    if "asked" in states:
-        return "not checked", "", "The source asks about this; the answer is not plain.", any_one
-    if mention.state == "possible" and "negated" in states:
-        return "contradicted", _FLIP, "The source denies this.", states["negated"]
-    if mention.state in ("negated", "unlikely") and {"affirmed", "possible"} & set(states):
-        evidence = states.get("affirmed") or states["possible"]
-        return "contradicted", _FLIP, "The source says that this is there or may be.", evidence
-    return "not checked", "", "The source speaks of this in another sense.", any_one

@@ -11,7 +11,7 @@ from medgemma_cli.safety.grounding import numbers
 from medgemma_cli.safety.grounding.analysis import Analysis
 from medgemma_cli.safety.grounding.equality import group
 from medgemma_cli.safety.grounding.lexicon import Term
-from medgemma_cli.safety.grounding.quantities import Quantity
+from medgemma_cli.safety.grounding.readings import Quantity
 from medgemma_cli.safety.grounding.words import Sentence
 
 _DOSES = frozenset(
@@ -30,7 +30,21 @@ _RESULTS = frozenset(
     {"concentration", "pair", "temperature", "pressure", "rate", "cells", "share", "length"}
 )
 _BETWEEN = frozenset(
-    {"of", "oral", "iv", "po", "the", "tablet", "(", "dose", "subcutaneou", "her", "his", "x"}
+    {
+        "course",
+        "of",
+        "oral",
+        "iv",
+        "po",
+        "the",
+        "tablet",
+        "(",
+        "dose",
+        "subcutaneou",
+        "her",
+        "his",
+        "x",
+    }
 )
 _NEW = frozenset(
     {",", "and", "plus", "with", ";", "of", "or", "to", "on", "took", "take", "taking", "start"}
@@ -48,6 +62,10 @@ _MARKS = {
     "exceeding": ">",
 }
 _FAR = 12
+_VOLUMES = frozenset({"urine_output", "oxygen_flow", "fev1", "peak_flow"})
+_CLOSED = frozenset({",", ";", "and", ".", "but", "then"})
+_MOMENTS = {"today": "now", "now": "now", "currently": "now", "discharge": "discharge"}
+_MOMENTS |= {"admission": "admission", "presentation": "admission"}
 _PARTS = {
     **dict.fromkeys(("morning", "am", "mane", "qam", "breakfast"), "morning"),
     **dict.fromkeys(("noon", "lunch", "midday", "lunchtime"), "noon"),
@@ -66,6 +84,7 @@ class Bound(NamedTuple):
     category: str
     sign: str
     role: str
+    side: str = ""
 
 
 def bind(text: Analysis) -> list[Bound]:
@@ -104,7 +123,14 @@ def _sentence(text: Analysis, index: int, found: list[Quantity]) -> list[Bound]:
 
 def _made(text: Analysis, quantity: Quantity, term: Term | None) -> Bound:
     head, category = (term.id, term.category) if term else ("", "")
-    return Bound(quantity, head, category, _sign(text, quantity.first), _role(text, quantity))
+    return Bound(
+        quantity,
+        head,
+        category,
+        _sign(text, quantity.first),
+        _role(text, quantity),
+        _side(text, quantity),
+    )
 
 
 def _in_order(text: Analysis, heads: list[Term], found: list[Quantity]) -> list[Bound]:
@@ -127,23 +153,41 @@ def _head(
     category = _category(quantity)
     if not category:
         return None
+    if name := _lettered(text, quantity):
+        return Term("analyte", name, "", quantity.first - 1, quantity.first)
+    kind = group(quantity.readings[0])
     fitting = [t for t in heads if t.category in category]
+    if kind == "volume":
+        fitting = [t for t in fitting if t.category == "drug" or t.id in _VOLUMES]
     before = [t for t in fitting if t.last <= quantity.first]
     after = [t for t in fitting if t.first >= quantity.last]
     last = before[-1] if before else None
-    if last and _cut(text, last.last, quantity.first):
+    if last and len(fitting) > 1 and _cut(text, last.last, quantity.first):
         last = None
     nxt = after[0] if after else None
-    kind = group(quantity.readings[0])
     if nxt and _adjoins(text, quantity.last, nxt.first):
         lead = text.tokens[quantity.first - 1].text if quantity.first > sentence.first else ","
-        if last is None or lead in _NEW or (last.first, kind) in used:
+        course = text.bases[quantity.last] == "course"
+        if course or last is None or lead in _NEW or (last.first, kind) in used:
             return nxt
     if last and quantity.first - last.last <= _FAR:
         return last
     if last is None and nxt and nxt.first - quantity.last <= 5 and category != ("drug",):
         return nxt if not _cut(text, quantity.last, nxt.first) else None
     return None
+
+
+def _lettered(text: Analysis, quantity: Quantity) -> str:
+    """ "T 38.4", by its value, and "Mg 1.9", where no number is before."""
+    at, value = quantity.first, quantity.readings[0].values[0]
+    bare = quantity.kind == "amount" and (
+        quantity.unit is None or quantity.unit.dimension == "temperature"
+    )
+    letter = text.tokens[at - 1].text if at else ""
+    if bare and letter == "t" and (34 <= value <= 43 or 93 <= value <= 108):
+        return "temperature"
+    counted = at > 1 and text.tokens[at - 2].text[0].isdecimal()
+    return "magnesium" if bare and letter == "mg" and not counted and value < 10 else ""
 
 
 def _category(quantity: Quantity) -> tuple[str, ...]:
@@ -193,7 +237,45 @@ def _role(text: Analysis, quantity: Quantity) -> str:
     if after in ("x", "by") or (at and text.tokens[at - 1].text in ("x", "by")):
         return "x" if quantity.kind == "amount" else ""
     before = text.tokens[at - 1].text if at else ""
-    return before if before in ("from", "to") else _day_part(text, quantity)
+    if before in ("from", "to"):
+        return before
+    return _day_part(text, quantity) or _moment(text, quantity)
+
+
+def _moment(text: Analysis, quantity: Quantity) -> str:
+    """When a value was taken: "7.4% today", "9.1 on discharge"."""
+    sentence = text.sentences[text.sentence_of[quantity.first]]
+    for at in range(quantity.last, min(quantity.last + 3, sentence.last)):
+        word = text.tokens[at].text
+        if word in _CLOSED or word[0].isdecimal():
+            break
+        if word in _MOMENTS:
+            return _MOMENTS[word]
+    return ""
+
+
+_SIDES = {
+    **dict.fromkeys(("left", "lt", "os"), "left"),
+    **dict.fromkeys(("right", "rt", "od"), "right"),
+}
+
+
+def _side(text: Analysis, quantity: Quantity) -> str:
+    """The side of the body that a measurement belongs to: "16 OD", "right kidney 11 cm"."""
+    timed = quantity.unit is not None and quantity.unit.dimension == "time"
+    if quantity.kind not in ("amount", "pair") or timed:
+        return ""
+    sentence = text.sentences[text.sentence_of[quantity.first]]
+    behind = range(quantity.last, min(quantity.last + 4, sentence.last))
+    ahead = range(quantity.first - 1, max(quantity.first - 5, sentence.first - 1), -1)
+    for places in (behind, ahead):
+        for at in places:
+            word = text.tokens[at].text
+            if word in _CLOSED or word[0].isdecimal():
+                break
+            if word in _SIDES:
+                return _SIDES[word]
+    return ""
 
 
 def _day_part(text: Analysis, quantity: Quantity) -> str:

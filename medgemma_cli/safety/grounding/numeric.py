@@ -84,6 +84,9 @@ def _candidates(
     unequal: list[_Candidate] = []
     for other in pool:
         how = same(bound.quantity, other.quantity, terms)
+        foreign = other.category == "analyte" and other.head != bound.head
+        if how == "bare" and foreign and bound.quantity.unit is not None:
+            how = ""  # the number of something else
         if how and (_opposed(bound, other) or (how == "part" and not _fits(bound, other))):
             how = ""
         if not how and not groups & {
@@ -92,10 +95,14 @@ def _candidates(
             bare = {group(bound.quantity.readings[0]), group(other.quantity.readings[0])}
             if "bare" not in bare or "time" in bare or not _same_head(bound, other):
                 continue
-        alike = likeness(near, source.around(other.quantity.first, other.quantity.last))
+        headed = _same_head(bound, other)
+        around = source.around(other.quantity.first, other.quantity.last)
+        if headed and bound.head in near and bound.head not in around:
+            around = {**around, bound.head: near[bound.head]}  # a head such as the T of "T 38.4"
+        alike = likeness(near, around)
         if bound.role and other.role:
             alike += 0.4 if bound.role == other.role else -0.4
-        candidate = _Candidate(other, how, _same_head(bound, other), alike)
+        candidate = _Candidate(other, how, headed, alike)
         (equal if how else unequal).append(candidate)
     return equal, unequal
 
@@ -110,6 +117,8 @@ def _terms(output: Analysis, bound: Bound) -> Terms:
 def _opposed(bound: Bound, other: Bound) -> bool:
     """Bounds of opposite direction, or the two sides of a change exchanged."""
     if bound.sign and other.sign and bound.sign != other.sign:
+        return True
+    if bound.side and other.side and bound.side != other.side and bound.head == other.head:
         return True
     parts = {"morning", "noon", "night"}
     if bound.role in parts and other.role in parts:
@@ -143,37 +152,37 @@ def _weigh(
     closest = max(equal, key=lambda c: c.alike)
     if bound.quantity.vague:
         return "not checked", "The number is vague.", best.bound
+    if bound.quantity.kind == "age" and all(_is_bare(c.bound) for c in equal):
+        return "not checked", "The source has this number, but not as an age.", best.bound
     if bound.role == best.bound.role == "x":
         return "supported", "", best.bound
     if bound.head and not best.headed:
         if rival and rival.headed and bound.quantity.kind == "pair" and not best.bound.head:
             return "not checked", "The source has this value, and another one as well.", best.bound
-        if rival and rival.headed:
-            return "contradicted", _why(bound, rival), rival.bound
-        if best.bound.head and best.bound.category == bound.category and closest.alike < _ALIKE:
-            return (
-                "contradicted",
-                "In the source this number belongs to something else.",
-                best.bound,
-            )
-    if (
-        rival
-        and not best.headed
-        and rival.alike - closest.alike > _MARGIN
-        and rival.alike >= _ALIKE
-    ):
-        return "contradicted", _why(bound, rival), rival.bound
-    if (
-        rival
-        and best.headed
-        and rival.headed
-        and rival.alike - closest.alike > 0.3
-        and rival.alike > 0.6
-    ):
+        foreign = best.bound.head and best.bound.category == bound.category
+        if not (rival and rival.headed) and foreign and closest.alike < _ALIKE:
+            why = "In the source this number belongs to something else."
+            return "contradicted", why, best.bound
+    if rival and _displaces(bound, rival, best, closest):
         return "contradicted", _why(bound, rival), rival.bound
     if best.how == "bare" and bound.quantity.unit is not None:
         return "not checked", "The source gives this number without a unit.", best.bound
     return "supported", "", best.bound
+
+
+def _is_bare(bound: Bound) -> bool:
+    return bound.quantity.kind == "amount" and bound.quantity.unit is None
+
+
+def _displaces(bound: Bound, rival: _Candidate, best: _Candidate, closest: _Candidate) -> bool:
+    """Whether another number of the source stands in this one's place."""
+    moment = rival.headed and bound.role in ("now", "discharge", "admission")
+    if moment and best.bound.role != bound.role == rival.bound.role:
+        return True
+    if not best.headed:
+        nearer = rival.alike - closest.alike > _MARGIN and rival.alike >= _ALIKE
+        return nearer or bool(bound.head and rival.headed)
+    return rival.headed and rival.alike - closest.alike > 0.3 and rival.alike > 0.6
 
 
 def _inside(bound: Bound, unequal: list[_Candidate]) -> bool:

@@ -8,72 +8,18 @@ and names with digits in them (B12, COVID-19) are no quantities.
 import re
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import NamedTuple
 
-from medgemma_cli.safety.grounding import dates, frequency, numbers, units
+from medgemma_cli.safety.grounding import dates, frequency, labels, numbers, units
+from medgemma_cli.safety.grounding.readings import Quantity, Reading
 from medgemma_cli.safety.grounding.units import Unit
 from medgemma_cli.safety.grounding.words import Sentence, Token, listed
 
-_AGE = listed("old o yo y/o age")
-_LABELS = listed(
-    "type stage grade class phase category level factor tier asa nyha gleason ecog gold kdigo"
-    " childs child bi-rads birads tanner mallampati schedule zone"
-)
-_ROMAN = {
-    "i": 1,
-    "ii": 2,
-    "iii": 3,
-    "iv": 4,
-    "v": 5,
-    "vi": 6,
-    "vii": 7,
-    "viii": 8,
-    "ix": 9,
-    "x": 10,
-}
-_ORDINALS = {"first": 1, "second": 2, "third": 3, "fourth": 4, "fifth": 5, "sixth": 6, "seventh": 7}
-_ENDINGS = ("st", "nd", "rd", "th")
-_COUNTED = listed(
-    "toe finger digit metatarsal metacarpal degree rib trimester mtp mcp pip dip ray nerve molar"
-)
-_TYPES = {"t2dm": 2.0, "t2d": 2.0, "dm2": 2.0, "dmii": 2.0, "t1dm": 1.0, "t1d": 1.0, "dm1": 1.0}
-_VERTEBRA = re.compile(r"([ctls])(\d{1,2})")
-_GRAVIDA = re.compile(r"([gp])(\d{1,2})(?:p(\d{1,4}))?")
+_TIMES = re.compile(r"x(\d{1,3})([dwh])")  # x7d
 _NOT_COUNTED = listed(
     "# covid vitamin omega cn room apartment suite hcpcs icd cpt extension line version"
 )
 _ONE_OF = listed("one a an the oh zero")
 _SEPARATORS = ("-", "to", "or", "and")
-
-
-class Reading(NamedTuple):
-    """One way to read a number: its kind and values, in the unit's own measure."""
-
-    kind: str
-    values: tuple[float, ...]
-    unit: Unit | None = None
-
-
-class Quantity(NamedTuple):
-    """A number as it stands at tokens `first` up to `last`, the likely reading first."""
-
-    readings: tuple[Reading, ...]
-    first: int
-    last: int
-    decimals: int = 0
-    vague: bool = False
-    weak: bool = False
-    label: str = ""
-
-    @property
-    def kind(self) -> str:
-        """The kind of its likely reading."""
-        return self.readings[0].kind
-
-    @property
-    def unit(self) -> Unit | None:
-        """The unit of its likely reading."""
-        return self.readings[0].unit
 
 
 def read(words: list[Token], sentence: Sentence, taken: frozenset[int]) -> Iterator[Quantity]:
@@ -116,15 +62,7 @@ def _is_no_number(words: list[Token], at: int, sentence: Sentence) -> bool:
 @lru_cache(maxsize=20_000)
 def _can_begin(text: str) -> bool:
     """Whether any quantity begins with this word."""
-    return (
-        text[0].isdecimal()
-        or (text[0] in ".½¼¾⅓⅔⅛")
-        or _may_begin(text)
-        or text in _TYPES
-        or text in _LABELS
-        or text in _ORDINALS
-        or bool(_VERTEBRA.fullmatch(text) or _GRAVIDA.fullmatch(text))
-    )
+    return text[0].isdecimal() or (text[0] in ".½¼¾⅓⅔⅛") or _may_begin(text) or labels.begins(text)
 
 
 def _telephone(words: list[Token], at: int, last: int) -> int:
@@ -141,9 +79,9 @@ def _one(words: list[Token], at: int, last: int) -> Quantity | None:
     """The quantity that begins at a token."""
     text = words[at].text
     if not (text[0].isdecimal() or (text[0] in ".½¼¾⅓⅔⅛" and text != ".")) and not _may_begin(text):
-        return _label(words, at, last)
-    ordered = text.isdecimal() and at + 1 < last and words[at + 1].text in _ENDINGS
-    if ordered and (ordinal := _ordinal(words, at, last)):
+        return labels.read(words, at, last)
+    ordered = text.isdecimal() and at + 1 < last and words[at + 1].text in labels.ENDINGS
+    if ordered and (ordinal := labels.ordinal(words, at, last)):
         return ordinal
     if date := dates.read(words, at, last):
         readings = tuple(Reading("date", tuple(map(float, day))) for day in date.readings)
@@ -152,6 +90,11 @@ def _one(words: list[Token], at: int, last: int) -> Quantity | None:
     if times and (timed := units.read(words, at + 1, last)) and timed[0].dimension == "time":
         value = float(text[1:])
         return Quantity((Reading("amount", (value, value), timed[0]),), at, timed[1])
+    if short := _TIMES.fullmatch(text):
+        days = {"d": 1.0, "w": 7.0, "h": 1 / 24}[short[2]]
+        unit = Unit("time", days, {"d": "day", "w": "week", "h": "hour"}[short[2]])
+        value = float(short[1])
+        return Quantity((Reading("amount", (value, value), unit),), at, at + 1)
     if often := frequency.read(words, at, last):
         reading = Reading("frequency", (often.low, often.high))
         return Quantity((reading,), at, often.last, weak=often.weak)
@@ -159,7 +102,7 @@ def _one(words: list[Token], at: int, last: int) -> Quantity | None:
         return Quantity((Reading("clock", (float(clock[0]),)),), at, clock[1])
     number = numbers.read(words, at, last)
     if number is None or (text == "." and number.low == 0):
-        return _article(words, at, last) or _label(words, at, last)
+        return _article(words, at, last) or labels.read(words, at, last)
     return _pair(words, at, last, number) or _amount(words, at, last, number)
 
 
@@ -170,7 +113,7 @@ def _may_begin(text: str) -> bool:
         or text in dates.WEEKDAYS
         or text in _STARTS
         or (text[0] == "q" and len(text) > 1 and text[1].isdecimal())
-        or (text[0] == "x" and text[1:].isdecimal())
+        or (text[0] == "x" and (text[1:].isdecimal() or bool(_TIMES.fullmatch(text))))
     )
 
 
@@ -178,12 +121,15 @@ _STARTS = listed(
     "od . couple few several a an the every each q once twice thrice noon per / at qd daily "
     "nightly qhs "
     "qam qpm nocte mane qday bid bd bds tid tds qid qds qod eod weekly qweek qwk monthly yearly "
-    "annually hourly quarterly fortnightly everyday qmonth half past last"
+    "annually hourly quarterly fortnightly everyday qmonth half past last yesterday"
 )
 
 
 def _article(words: list[Token], at: int, last: int) -> Quantity | None:
-    """ "a week", "an hour", "a tablet": one."""
+    """ "a week", "an hour", "a tablet": one; "yesterday" is about a day ago."""
+    if words[at].text == "yesterday":
+        day = Unit("time", 1.0, "day")
+        return Quantity((Reading("amount", (1.0, 1.0), day),), at, at + 1, vague=True)
     if words[at].text not in ("a", "an", "past", "last", "per") or at + 1 >= last:
         return None
     unit = units.read(words, at + 1, last)
@@ -320,90 +266,10 @@ def _age(words: list[Token], at: int, after: int, last: int, unit: tuple[Unit, i
         return after + 1
     if unit and unit[0].name == "f" and not words[after - 1].spaced and words[at].text.isdecimal():
         return after if int(words[at].text) < 95 else 0
+    if unit and unit[0].name == "m" and not words[after - 1].spaced and words[at].text.isdecimal():
+        opens = at == 0 or words[at - 1].text in (".", ":", ";", "a", "an", "pt", "patient")
+        return after if opens and 12 < int(words[at].text) < 110 else 0
     before = words[at - 1].text if at else ""
     if before in ("aged", "age") or (before == ":" and at > 1 and words[at - 2].text == "age"):
         return after
     return 0
-
-
-def _label(words: list[Token], at: int, last: int) -> Quantity | None:
-    """`type 2`, `stage III`, `grade 2`, `L4`, `L4-5`, `T12`, `G2P1`."""
-    text = words[at].text
-    lettered = text[0].isalpha() and text[-1].isdecimal()
-    if lettered and (match := _VERTEBRA.fullmatch(text)):
-        return _level(words, at, last, match)
-    if lettered and (match := _GRAVIDA.fullmatch(text)) and match[3]:
-        pair = (float(match[2]), float(match[3]))
-        return Quantity((Reading("label", pair),), at, at + 1, label="gravida")
-    if text in _ORDINALS or (text.isdecimal() and at + 1 < last and words[at + 1].text in _ENDINGS):
-        return _ordinal(words, at, last)
-    if text in _TYPES:
-        return Quantity((Reading("label", (_TYPES[text],)),), at, at + 1, label="type")
-    if text not in _LABELS or at + 1 >= last:
-        return None
-    value = words[at + 1].text
-    letter = ""
-    if len(value) > 1 and value[-1] in "abcd" and (value[:-1] in _ROMAN or value[:-1].isdecimal()):
-        value, letter = value[:-1], value[-1]
-    elif (
-        value.isdecimal()
-        and at + 2 < last
-        and words[at + 2].text in ("a", "b", "c")
-        and not words[at + 2].spaced
-    ):
-        letter = words[at + 2].text
-    number = _ROMAN.get(value) or (int(value) if value.isdecimal() and len(value) < 3 else 0)
-    number = number or {"one": 1, "two": 2, "three": 3, "four": 4, "five": 5}.get(value, 0)
-    if not number or (
-        at + 2 < last
-        and words[at + 2].text in ("/", "%", "out", "over", ".")
-        and (words[at + 2].text != "." or at + 3 < last)
-    ):
-        return None
-    values: tuple[float, ...] = (float(number),)
-    values += (float(ord(letter)),) if letter else ()
-    return Quantity((Reading("label", values),), at, at + 2, label=text)
-
-
-def _ordinal(words: list[Token], at: int, last: int) -> Quantity | None:
-    """`third toe`, `2nd degree`."""
-    text = words[at].text
-    value = _ORDINALS[text] if text in _ORDINALS else int(text)
-    noun = at + 1 + (text not in _ORDINALS)
-    if noun >= last or words[noun].base not in _COUNTED:
-        return None
-    label = f"ordinal {words[noun].base}"
-    return Quantity((Reading("label", (float(value),)),), at, noun, label=label)
-
-
-def _level(words: list[Token], at: int, last: int, match: "re.Match[str]") -> Quantity | None:
-    letter, number = match[1], int(match[2])
-    if number > {"c": 8, "t": 12, "l": 6, "s": 5}[letter] or (letter == "s" and number < 3):
-        return None
-    if (letter == "t" and number < 5) or words[at].text in ("t3", "t4", "s3", "s4", "c3", "c4"):
-        spinal = {words[i].text for i in range(max(0, at - 5), min(at + 6, last))}
-        if not spinal & {
-            "vertebra",
-            "vertebral",
-            "disc",
-            "spine",
-            "compression",
-            "radiculopathy",
-            "nerve",
-            "fracture",
-        }:
-            return None
-    values: tuple[float, ...] = (float(number),)
-    after = at + 1
-    if after + 1 < last and words[after].text in ("-", "/"):
-        following = words[after + 1].text
-        second = _VERTEBRA.fullmatch(following)
-        if following.isdecimal() or second:
-            values, after = (float(number), float(second[2] if second else following)), after + 2
-    elif (
-        after < last
-        and (second := _VERTEBRA.fullmatch(words[after].text))
-        and not words[after].spaced
-    ):
-        values, after = (float(number), float(second[2])), after + 1
-    return Quantity((Reading("label", values),), at, after, label=f"vertebra {letter}")

@@ -21,7 +21,7 @@ _CLOSE = 0.15
 
 _GENERIC = listed(
     "test result study culture ct mri ray ultrasound scan screen biopsy imag xray reveal find "
-    "known"
+    "known likely"
 )
 _BADLY = listed("poorly suboptimally inadequately incompletely badly insufficiently")
 
@@ -48,6 +48,11 @@ def _axes() -> dict[str, tuple[tuple[str, bool], ...]]:
     return {word: tuple(own.items()) for word, own in found.items()}
 
 
+@cache
+def _badly() -> frozenset[str]:
+    return frozenset(map(stem, _BADLY))
+
+
 def _said(text: Analysis, index: int) -> Said:
     """The words of a sentence, each with whether it is denied."""
     sentence = text.sentences[index]
@@ -55,13 +60,17 @@ def _said(text: Analysis, index: int) -> Said:
     said: Said = {}
     for at in range(sentence.first, sentence.last):
         key = text.keys[at]
-        if not key or key in _BADLY:
+        if not key or (key in _badly() and text.tokens[at].text in _BADLY):
             continue
-        denied = bool(text.bits[at] & context.NEGATED)
-        denied ^= at > sentence.first and text.tokens[at - 1].text in _BADLY
-        for axis, contrary in axes.get(key, ((key, False),)):
-            now = denied != contrary
-            said[axis] = (now if said.get(axis, (now, at))[0] is now else None, at)
+        now = bool(text.bits[at] & context.NEGATED)
+        own = axes.get(key)
+        if own is None:
+            said[key] = (now if said.get(key, (now, at))[0] is now else None, at)
+            continue
+        now ^= at > sentence.first and text.tokens[at - 1].text in _BADLY
+        for axis, contrary in own:
+            so = now != contrary
+            said[axis] = (so if said.get(axis, (so, at))[0] is so else None, at)
     return said
 
 
@@ -85,8 +94,57 @@ def check(source: Analysis, output: Analysis) -> Iterator[Fact]:
         words = _said(output, i)
         if not words or output.sentences[i].asks:
             continue
-        if fact := _compare(source, output, words, said, places):
+        if fact := _compare(source, output, words, said, places) or _paired(source, output, i):
             yield fact
+
+
+_PAIRED = listed(
+    "productive stable controlled symmetric displaced benign mild regular complete "
+    "reactive high low patent normal soft elevated intact"
+)
+
+
+def _pairs(text: Analysis, index: int) -> Iterator[tuple[tuple[str, str], bool, int]]:
+    """Each word of an axis with the word that it describes: "productive cough"."""
+    sentence = text.sentences[index]
+    axes = _axes()
+    for at in range(sentence.first, sentence.last - 1):
+        noun = text.keys[at + 1]
+        for axis, contrary in axes.get(text.keys[at], ()) if noun else ():
+            if axis in _PAIRED:
+                denied = bool(text.bits[at] & context.NEGATED)
+                yield (axis, noun), denied != contrary, at
+
+
+def _all_pairs(text: Analysis) -> dict[tuple[str, str], dict[bool, int]]:
+    known: dict[tuple[str, str], dict[bool, int]] | None = getattr(text, "_described", None)
+    if known is None:
+        known = {}
+        for i in range(len(text.sentences)):
+            for pair, value, at in _pairs(text, i):
+                known.setdefault(pair, {}).setdefault(value, at)
+        text._described = known  # type: ignore[attr-defined]
+    return known
+
+
+def _paired(source: Analysis, output: Analysis, index: int) -> Fact | None:
+    """A word described by the contrary of what the source, wherever it is, describes it by."""
+    own = list(_pairs(output, index))
+    if not own:
+        return None
+    there = _all_pairs(source)
+    for pair, value, at in own:
+        found = there.get(pair, {})
+        if set(found) == {not value}:
+            return _made(source, output, at, found[not value])
+    return None
+
+
+def _made(source: Analysis, output: Analysis, at: int, place: int) -> Fact:
+    why = "A sentence of the source says the same with the opposite sense."
+    where, value = source.span(place, place + 1), output.value(at, at + 1)
+    span = output.span(at, at + 1)
+    return Fact("statement", "contradicted", span, value, where, why, _RULE)
 
 
 def _flips(one: tuple[bool | None, int], other: tuple[bool | None, int]) -> bool:
@@ -94,18 +152,24 @@ def _flips(one: tuple[bool | None, int], other: tuple[bool | None, int]) -> bool
     return None not in (one[0], other[0]) and one[0] != other[0]
 
 
+def _size(words: Said) -> int:
+    """How many words there are; one may stand on several axes."""
+    return len({at for _, at in words.values()})
+
+
 def _compare(
     source: Analysis, output: Analysis, words: Said, said: list[Said], places: dict[str, list[int]]
 ) -> Fact | None:
-    counts: dict[int, int] = {}
-    for word in words:
+    shared: dict[int, set[int]] = {}
+    for word, (_, at) in words.items():
         for i in places.get(word, ()):
-            counts[i] = counts.get(i, 0) + 1
+            shared.setdefault(i, set()).add(at)
+    size = _size(words)
     scored = [
-        (count / len(words), count / max(len(said[i]), 1), i)
-        for i, count in counts.items()
-        if count / len(words) >= _CONTAINED
-        and (len(words) > 1 or len(said[i]) == 1)
+        (len(found) / size, len(found) / _size(said[i]), i)
+        for i, found in shared.items()
+        if len(found) / size >= _CONTAINED
+        and (size > 1 or _size(said[i]) == 1)
         and not source.sentences[i].asks
     ]
     if not scored:
@@ -120,15 +184,4 @@ def _compare(
     if not flips:
         return None
     word = min(flips, key=lambda w: words[w][1])
-    at, place = words[word][1], said[twins[0]][word][1]
-    why = "A sentence of the source says the same with the opposite sense."
-    span = output.span(at, at + 1)
-    return Fact(
-        "statement",
-        "contradicted",
-        span,
-        output.value(at, at + 1),
-        source.span(place, place + 1),
-        why,
-        _RULE,
-    )
+    return _made(source, output, words[word][1], said[twins[0]][word][1])

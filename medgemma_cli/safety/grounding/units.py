@@ -49,6 +49,10 @@ _RISKY = {
 _POWERS = listed("x 10 109 103 k thousand / cell cells * ^")
 
 
+_GLUED = {"d": (1.0, "day"), "w": (7.0, "week"), "h": (1 / 24, "hour")}
+_PLANES = listed("echo echocardiogram imaging ultrasound view ct mammogram mammography images")
+
+
 def _form(name: str) -> str:
     return _FORMS.get(name, name)
 
@@ -111,6 +115,9 @@ def _power(words: list[Token], at: int, last: int) -> tuple[Unit, int] | None:
 def _single(words: list[Token], at: int, last: int) -> tuple[Unit, int] | None:
     token = words[at]
     following = words[at + 1].text if at + 1 < last else "."
+    counted = at and not token.spaced and words[at - 1].text[0].isdecimal()
+    if counted and token.text in _GLUED and following != "/" and following not in _PLANES:
+        return Unit("time", *_GLUED[token.text]), at + 1
     if token.base in ("mm", "cm") and following in ("hg", "h2o"):
         dimension, factor = table()[token.base + following]
         return Unit(dimension, factor, token.base + following), at + 2
@@ -125,9 +132,18 @@ def _single(words: list[Token], at: int, last: int) -> tuple[Unit, int] | None:
     if risky is not None and following not in risky and at + 1 < last:
         if token.text == "m" and following in ("x", "tall"):
             return Unit(*known, token.base), at + 1
-        if token.text != "u" and not (token.text in "cf" and not token.spaced):
+        degree = token.text in "cf" and (not token.spaced or _is_degree(words, at))
+        if token.text != "u" and not degree:
             return None
     return Unit(known[0], known[1], token.base), at + 1
+
+
+def _is_degree(words: list[Token], at: int) -> bool:
+    """Whether the number before "F" or "C" can be a body's temperature."""
+    before = words[at - 1].text.replace(",", "") if at else ""
+    if not before[:1].isdecimal():
+        return False
+    return 33 <= float(before) <= 44 if words[at].text == "c" else 90 <= float(before) <= 110
 
 
 def _quotient(words: list[Token], unit: Unit, at: int, last: int) -> tuple[Unit, int]:

@@ -6,6 +6,7 @@ at lines that do not go on in small letters, and at the spaced full stops of tra
 """
 
 import re
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -31,15 +32,14 @@ _FOLD = str.maketrans(
     }
 )
 _SPOKEN = r"(?:one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve)\b"
-_TOKEN = re.compile(
+_TOKEN = re.compile(  # plain words first: they are the most, and white space fails at once
     r"[a-z](?!\.[a-z])[^\W_]*(?:'(?=[a-z])[^\W_]+)*"
-    r"|\d{1,3}(?:,\d{3})+(?![\d,])(?:\.\d+)?"
-    r"|\d+(?:\.\d+)?|(?<![\w.])\.\d+"
+    r"|(?!\s)(?:\d{1,3}(?:,\d{3})+(?![\d,])(?:\.\d+)?|\d+(?:\.\d+)?|(?<![\w.])\.\d+"
     r"|[½¼¾⅓⅔⅛]"
     r"|(?:[a-z]\.){2,}(?![a-z]{2})[a-z]?(?![a-z])|[a-z]\.[a-z](?![a-z.])"
     r"|[^\W\d_][^\W_]*(?:'(?=[a-z])[^\W_]+)*"
-    rf"|(?<=\d)-(?={_SPOKEN})|(?<=\d) ?- ?(?=[\d.])"
-    r"|[^\s\w-]|(?<!\w)-(?=\.?\d)|_"
+    rf"|(?<=\d)-(?={_SPOKEN})|[^\s\w-]|(?<!\w)-(?=\.?\d)|_)"
+    r"|(?<=\d) ?- ?(?=[\d.])"
 )
 _SECTION = re.compile(
     r"^[ \t#*•-]*([A-Za-z][A-Za-z /&'()-]{2,60}?)[ \t]*(?:\*\*)?:[ \t]*(?:\*\*)?|^[ "
@@ -149,15 +149,11 @@ def _word(text: str) -> tuple[str, str]:
 
 def sentences(text: str, words: list[Token]) -> list[Sentence]:
     """The sentences of a text, with the heading that each stands under."""
-    headings = [
-        (m.start(), (m[1] or m[2] or m[3] or m[4]).lower(), m.end()) for m in _SECTION.finditer(text)
-    ]
+    headings = _headings(text)
     speakers = [(m.start(), m.group().strip(" []:\n\t")) for m in _SPEAKER.finditer(text.lower())]
     found: list[Sentence] = []
     first = heading = speaker = 0
-    for i in range(1, len(words) + 1):
-        if i < len(words) and (_goes_on(text, words, i) or not _ends(text, words, i)):
-            continue
+    for i in _cuts(text, words):
         start, end = words[first].start, words[i - 1].end
         while heading < len(headings) and headings[heading][0] <= start:
             heading += 1
@@ -168,6 +164,19 @@ def sentences(text: str, words: list[Token]) -> list[Sentence]:
         asks = words[i - 1].text == "?"
         found.append(Sentence(first, i, start, end, section, asks, who, opened))
         first = i
+    return found
+
+
+def _headings(text: str) -> list[tuple[int, str, int]]:
+    """Where each heading begins, its words, where it ends; an allergen in a list is none."""
+    found: list[tuple[int, str, int]] = []
+    for match in _SECTION.finditer(text):
+        name = next(group for group in match.groups() if group).lower()
+        line = match.group().lstrip()
+        item = line[0] in "-*•" and not line.startswith("**")
+        if item and found and "allerg" in found[-1][1]:
+            continue
+        found.append((match.start(), name, match.end()))
     return found
 
 
@@ -183,13 +192,16 @@ def _is_spoken(words: list[Token], i: int) -> bool:
     return i > 1 and words[i].text in _DIGIT_WORDS and words[i - 2].text in _NUMBER_WORDS
 
 
-def _goes_on(text: str, words: list[Token], i: int) -> bool:
-    """Whether nothing at all ends before token `i`: no full stop and no line."""
-    before, start = words[i - 1], words[i].start
-    end = before.end
-    if text[end - 1] in ".?!" or before.text in _ENDS:
-        return False
-    return start == end or (start == end + 1 and text[end] not in "\n\r")
+def _cuts(text: str, words: list[Token]) -> Iterator[int]:
+    """The tokens before which a sentence ends, and the end of the text."""
+    last, before = -1, ""
+    for i, (word, _, start, end, _) in enumerate(words):
+        apart = start > last + 1 or (start > last and text[last] in "\n\r")
+        if i and (apart or before in _ENDS or text[last - 1] in _ENDS) and _ends(text, words, i):
+            yield i
+        last, before = end, word
+    if words:
+        yield len(words)
 
 
 def _ends(text: str, words: list[Token], i: int) -> bool:
@@ -213,7 +225,9 @@ def _ends(text: str, words: list[Token], i: int) -> bool:
     if before.text != ".":
         return True
     last = words[i - 2].text if i > 1 else ""
-    if last in _TITLES or (len(last) == 1 and last.isalpha() and text[after.start].isupper()):
+    unit = i > 2 and words[i - 3].text[0].isdecimal()  # "38.9 C."
+    initial = len(last) == 1 and last.isalpha() and not unit
+    if last in _TITLES or (initial and text[after.start].isupper()):
         return bool(before.spaced)
     first = text[after.start]
     return before.spaced or first.isupper() or first.isdecimal() or not first.isalnum()

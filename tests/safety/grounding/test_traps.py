@@ -7,8 +7,11 @@ import pytest
 
 from medgemma_cli.safety.grounding import check
 
-TRAPS = json.loads(Path(__file__).with_name("traps.json").read_text("utf-8"))
-CASES = [(rule, *pair) for rule, pairs in TRAPS.items() for pair in pairs]
+TRAPS = [
+    json.loads(Path(__file__).with_name(name).read_text("utf-8"))
+    for name in ("traps.json", "hard_traps.json")
+]
+CASES = [(rule, *pair) for traps in TRAPS for rule, pairs in traps.items() for pair in pairs]
 
 
 @pytest.mark.parametrize(("rule", "source", "output"), CASES)
