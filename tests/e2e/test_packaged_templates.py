@@ -185,7 +185,9 @@ def check_all(cli: Cli, folder: Path, out: Path, name: str) -> None:
             assert (line["status"], line["error"]["code"]) == ("rejected", "not_accepted")
             continue
         assert line["status"] in ("ok", "flagged"), line["error"]
-        assert {flag["rule"] for flag in line["flags"]} <= {"prompt_injection"}
+        # Echo says what the document says, but not all of it, and cuts a value short.
+        serious = {flag["rule"] for flag in line["flags"] if flag["severity"] != "note"}
+        assert serious <= {"prompt_injection", "omitted_allergy", "number_mismatch"}
         quotes = '"format": "quote"' in contract_of(template, document).json_schema
         assert line["evidence"] == ("quotes" if quotes else "none")
         assert line["confidence"] is None and line["template"]["hash"] == template.hash

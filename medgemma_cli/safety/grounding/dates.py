@@ -18,6 +18,7 @@ WEEKDAYS = {name: i for i, name in enumerate(_DAYS.split(), 1)}
 _BEFORE_MONTH = listed(
     "in since of last this next early late mid until by from to between through during on past and"
 )
+_NOT_YEARS = listed("mg mcg ml / units cc calories kcal g steps - % iu meq hours")
 
 
 class Date(NamedTuple):
@@ -146,23 +147,7 @@ def _year(words: list[Token], at: int, last: int) -> Date | None:
         return None
     after = words[at + 1].text if at + 1 < last else ""
     before = words[at - 1].text if at > 0 else ""
-    if after in (
-        "mg",
-        "mcg",
-        "ml",
-        "/",
-        "units",
-        "cc",
-        "calories",
-        "kcal",
-        "g",
-        "steps",
-        "-",
-        "%",
-        "iu",
-        "meq",
-        "hours",
-    ):
+    if after in _NOT_YEARS:
         return None
     closed = after in ("", ".", ",", ";", ")") and 1950 <= value <= 2049
     if (

@@ -51,6 +51,9 @@ def is_known(text: Analysis, sentence: Sentence) -> bool:
 
 def mostly_known(text: Analysis) -> bool:
     """Whether most of a text's sentences are in a language that the rules know."""
+    if text.readable is None and text.text.isascii():
+        said = {token.text for token in text.tokens}
+        text.readable = True if len(said & _foreign()) < 2 else None
     if text.readable is None:
         sentences = [s for s in text.sentences if s.last - s.first > 2]
         unknown = sum(1 for s in sentences if not is_known(text, s))

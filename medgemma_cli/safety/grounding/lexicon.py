@@ -55,11 +55,8 @@ class Phrases:
         free: dict[str, int] = {}
         end = len(bases) if last is None else last
         known = self._by_second
-        for at in range(first, end):
-            pair = known.get(bases[at])
-            if pair is None:
-                continue
-            longer, alone = pair
+        for at in [at for at in range(first, end) if bases[at] in known]:
+            longer, alone = known[bases[at]]
             entries = longer.get(bases[at + 1], alone) if longer and at + 1 < end else alone
             for rest, category, name, kind in entries:
                 stop = at + 1 + len(rest)

@@ -152,7 +152,8 @@ def _weigh(
     closest = max(equal, key=lambda c: c.alike)
     if bound.quantity.vague:
         return "not checked", "The number is vague.", best.bound
-    if bound.quantity.kind == "age" and all(_is_bare(c.bound) for c in equal):
+    aged = rival is not None and bound.quantity.kind == rival.bound.quantity.kind == "age"
+    if aged and all(_is_bare(c.bound) for c in equal):
         return "not checked", "The source has this number, but not as an age.", best.bound
     if bound.role == best.bound.role == "x":
         return "supported", "", best.bound

@@ -78,6 +78,7 @@ _RIGHT_WHAT = listed(
     "on decision choice course of way at okay ok , . ? ! drug treatment so well and i yeah "
     "up down back until as"
 )
+_OWN = listed("sided side lateral handed hemiparesis hemiplegia greater more upper lower")
 _REACH = 5
 _STEPS = listed(", ; : . ( ) left right both bilateral bilaterally")
 
@@ -223,18 +224,7 @@ def _behind(
     word = text.tokens[at].text
     following = text.tokens[at + 1].text if at + 1 < last else "."
     before = [text.tokens[i].text for i in range(max(first, at - 2), at)]
-    own = following in (
-        "sided",
-        "side",
-        "lateral",
-        "handed",
-        "hemiparesis",
-        "hemiplegia",
-        "greater",
-        "more",
-        "upper",
-        "lower",
-    )
+    own = following in _OWN
     on_the = (
         before[-1:] == ["the"]
         and before[:1]

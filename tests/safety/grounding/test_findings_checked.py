@@ -133,3 +133,44 @@ def test_raised_certainty_is_flagged(source: str, output: str) -> None:
 def test_the_same_in_other_words_passes(source: str, output: str) -> None:
     """Synonyms, abbreviations, pseudo-negation, scopes and places raise no flag."""
     assert [flag.rule for flag in check(source, output).flags if flag.severity != "note"] == []
+
+
+CHEST = (
+    "Chest radiograph. No focal airspace disease. No pleural effusion or pneumothorax. Heart size "
+    "is normal. No acute osseous abnormality. Lungs are clear. No suspicious pulmonary nodule. "
+    "There is no significant interval change. No definite fracture."
+)
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        "There is no focal airspace disease.",
+        "There are no suspicious pulmonary nodules.",
+        "There is no acute osseous abnormality.",
+        "Neither pleural effusion nor pneumothorax is seen.",
+        "No definite or suspicious fracture.",
+        "There is no significant interval change.",
+        "The heart is not enlarged.",
+        "Normal heart size, clear lungs.",
+    ],
+)
+def test_the_words_inside_a_denial_are_denied_too(output: str) -> None:
+    """ "No focal" and "there is no focal" deny the same, whichever phrase is the cue."""
+    flags = check(CHEST, output).flags
+    assert [flag.rule for flag in flags if flag.severity != "note"] == []
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        "There is focal airspace disease.",
+        "There is an acute osseous abnormality.",
+        "The lungs are not clear.",
+        "Heart size is abnormal.",
+        "A suspicious pulmonary nodule.",
+    ],
+)
+def test_a_denial_that_is_dropped_is_a_flip(output: str) -> None:
+    """The same words without the denial, or with one of their own."""
+    assert "negation_flip" in {flag.rule for flag in check(CHEST, output).flags}
