@@ -123,7 +123,9 @@ class Watched:
         def showing(works: list[Work]) -> "torch.Tensor":
             logits = show(works)
             self.shared |= set(decoder._prefixes)
-            self.logits |= {work.prompt.id: row for work, row in zip(works, logits, strict=True)}
+            # Copies: the engine chooses in place.
+            copies = logits.clone()
+            self.logits |= {work.prompt.id: row for work, row in zip(works, copies, strict=True)}
             return logits
 
         def finishing(device: Any, event: Any) -> Generation | None:
