@@ -51,7 +51,7 @@ class LocalOptions:
     Attributes:
         batch_size: lines at once; None: what the device does best, as far as they fit.
         batch_tokens: lines times the longest of them, prompt and answer; None: what fits.
-        deterministic: one document at a time, by kernels that give the same bits again.
+        deterministic: one document, and one picture, at a time.
     """
 
     precision: Precision = "auto"

@@ -24,6 +24,7 @@ from medgemma_cli.records import (
     Prompt,
     Source,
 )
+from medgemma_cli.safety.grounding.rules import rules
 from medgemma_cli.safety.verdict import Verdict, judge
 
 NOTE = "# Note\n\nBP is 160/95 today.\nNo chest pain. Left knee swollen again.\n"
@@ -45,6 +46,12 @@ def asked(contract: Contract, text: str = NOTE, images: tuple[Image, ...] = ()) 
         contract=contract,
         limits=Limits(),
     )
+
+
+def form(verdict: Verdict) -> list[str]:
+    """What is flagged of the answer's form: echo's made-up values are rightly flagged as facts."""
+    own = set(rules()) - {"quote_not_in_source"}
+    return [f.rule for f in verdict.flags if f.severity != "note" and f.rule not in own]
 
 
 def document(text: str = NOTE, images: int = 0) -> Document:
@@ -98,7 +105,7 @@ def test_packaged_templates(name: str, text: str) -> None:
     verdict = judge(document(text), prompt.contract, answer(prompt))
     # Findings about a text of which nothing can be quoted are flagged.
     bare = text[0] == "x" and '"format": "quote"' in template.contract.json_schema
-    assert (verdict.status, verdict.error) == ("flagged" if bare else "ok", None)
+    assert (bool(form(verdict)), verdict.error) == (bare, None)
     assert bool(verdict.quotes) == ('"format": "quote"' in prompt.contract.json_schema)
     for quote in verdict.quotes:
         assert text[quote.start : quote.end] == quote.text
@@ -139,7 +146,7 @@ EVERY_KIND = {
 def test_every_kind_of_the_notation() -> None:
     """A value for each, within its bounds; every quote is found."""
     verdict = judged(EVERY_KIND)
-    assert (verdict.status, verdict.error, verdict.flags) == ("ok", None, ())
+    assert (form(verdict), verdict.error) == ([], None)
     assert verdict.output is not None and list(verdict.output) == list(EVERY_KIND)
     places = {quote.where for quote in verdict.quotes}
     assert places >= {"j", "k[0]", "n[0]", "o.x.y[0]", "p", "q[0]"}
@@ -160,7 +167,8 @@ def test_a_json_schema() -> None:
         },
         "$defs": {"x": {"type": "object", "properties": {"q": {"type": "number"}}}},
     }
-    assert judged(schema).status == "ok"
+    verdict = judged(schema)
+    assert (form(verdict), verdict.error) == ([], None)
 
 
 def test_it_answers_the_same_every_time() -> None:
@@ -203,7 +211,7 @@ def test_any_text_is_answered_within_its_contract(text: str) -> None:
     quotable = quoting.is_quotable(text)
     with within(5):
         verdict = judged({"s": "text", "k": ["finding"], "v": "text(3)"}, text, quotable=quotable)
-    assert (verdict.status, verdict.error) == ("ok" if quotable or not text else "flagged", None)
+    assert (bool(form(verdict)), verdict.error) == (bool(text) and not quotable, None)
     assert all(flag.rule != "quote_not_in_source" for flag in verdict.flags)
 
 
@@ -252,9 +260,7 @@ def test_a_quote_or_a_word_is_checked() -> None:
     """A quote that does not stand in the document is flagged, whatever might stand in its place."""
     contract = contracts.contract({"a": "quote | not stated"})
     generation = Generation(id="a", text='{"a":"Fever of 39 degrees"}')
-    assert [f.rule for f in judge(document(), contract, generation).flags] == [
-        "quote_not_in_source"
-    ]
+    assert form(judge(document(), contract, generation)) == ["quote_not_in_source"]
 
 
 def test_a_note_names_the_place_in_the_output() -> None:
