@@ -147,4 +147,5 @@ def escaped(text: str) -> str:
 
 def _literal(text: str) -> str:
     """A Lark string that matches a text."""
-    return _compact(text)
+    # Lark's lexer takes every character but this one as it is.
+    return _compact(text).replace("\x7f", "\\u007f")

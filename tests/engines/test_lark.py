@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from medgemma_cli import contracts, decoding, quoting
+from medgemma_cli.engines.encoding import Encoder
 from medgemma_cli.engines.grammar import Compiler
 from medgemma_cli.records import Contract
 
@@ -36,7 +37,7 @@ PIECES = [
     *("\x00", "\x07", "\x1b[0m", "\x7f", "\x85", "\u2028", "\ufeff", "\u200b", "\u00a0"),
     *(CHINESE, "肺", "，", "。", "結論：", "カルテ", "โรงพยาบาล", "한국어", "señora", "Größe"),
     *("word", "pain", "No", "fever.", "Seen", "(ct)", "*bold*", '"quoted"', "“so”", "🩺", "x" * 70),
-    *("<end_of_turn>", "```", "\\n", "\\u0041", "N'", '",', '"}', "],["),
+    *("<end_of_turn>", "fever \x7f", "```", "\\n", "\\u0041", "N'", '",', '"}', "],["),
 ]
 SPACES = [" ", " ", " ", "\n", "\r\n", "\t", "  ", "\n\n", "\u2028", ""]
 
@@ -45,7 +46,10 @@ SPACES = [" ", " ", " ", "\n", "\r\n", "\t", "  ", "\n\n", "\u2028", ""]
 def compiler() -> Compiler:
     """A compiler for the tiny tokenizer."""
     tokenizer = tiny._tokenizer()
-    return Compiler(tokenizer, len(tokenizer), [tokenizer.eos_token_id])
+    tokenizer.chat_template = tiny.CHAT_TEMPLATE
+    encoder = Encoder(tokenizer, None)
+    control = encoder.control, encoder.control_text
+    return Compiler(encoder.tokenizer, len(encoder.tokenizer), encoder.stop, control)
 
 
 @st.composite
