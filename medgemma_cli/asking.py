@@ -9,6 +9,7 @@ from medgemma_cli.errors import FAULTS, DocumentError
 from medgemma_cli.job import Job
 from medgemma_cli.ledger import Ledger
 from medgemma_cli.planning import Decision
+from medgemma_cli.readers.pool import InProcess, Reading
 from medgemma_cli.recording import make_record, now
 from medgemma_cli.records import Document, Generation, Prompt, Record, Source
 from medgemma_cli.safety.verdict import Verdict, judge
@@ -20,6 +21,7 @@ def answer(
     sources: Sequence[Source],
     show: Callable[[str], None],
     ledger: Ledger | None = None,
+    reading: Reading | None = None,
 ) -> Record:
     """Answer `job.question` about the sources; `show` gets the text as it comes.
 
@@ -30,7 +32,7 @@ def answer(
     if ledger and not ledger.current:
         summaries.refuse_orphans(ledger.out, summaries.scan(ledger.out))
     try:
-        document = join(sources, job.read_limits)
+        document = join(sources, job.read_limits, reading or InProcess())
     except DocumentError as error:
         key = identity.document_key(settings, error.code, "ask/1", tuple(job.read_limits))
         verdict = Verdict(FAULTS[error.code].status, error=error.code)
@@ -64,13 +66,15 @@ def _decision(key: str) -> Decision:
     return Decision("infer", "asked", source, summaries.output_name(name), key)
 
 
-def join(sources: Sequence[Source], limits: readers.ReadLimits) -> Document:
+def join(sources: Sequence[Source], limits: readers.ReadLimits, reading: Reading) -> Document:
     """All sources as one document: texts one after the other, then the images.
 
     Raises:
         DocumentError: the first of them that cannot be read.
     """
-    documents = [readers.decode(source, readers.load(source, limits), limits) for source in sources]
+    documents = [
+        reading.submit(source, readers.load(source, limits), limits).result() for source in sources
+    ]
     text = "\n\n".join(document.text for document in documents if document.text)
     hashes = "".join(document.sha256 for document in documents)
     coverage: dict[str, tuple[int, int]] = {}
@@ -112,5 +116,5 @@ def _keep(record: Record, ledger: Ledger | None) -> Record:
         ledger.commit(record)
         refused = record.error is not None and record.error.code == "output_exists"
         if record.summary is not None and not refused:
-            summaries.write(ledger.out, record.summary, summaries.render(record))
+            summaries.write(ledger.out, [(record.summary, summaries.render(record))])
     return record

@@ -2,10 +2,11 @@
 
 import gc
 import os
+import re
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn, cast
 
 import typer
 
@@ -18,7 +19,18 @@ from medgemma_cli.commands.plan import plan
 from medgemma_cli.commands.rules import rules
 from medgemma_cli.commands.run import run
 from medgemma_cli.commands.status import status
-from medgemma_cli.errors import INTERRUPTED, RUN_AGAIN, UNFORESEEN, ConfigError, MedgemmaError
+from medgemma_cli.errors import (
+    INTERRUPTED,
+    RUN_AGAIN,
+    UNFORESEEN,
+    USAGE,
+    ConfigError,
+    MedgemmaError,
+)
+from medgemma_cli.hush import hush
+
+# Typer's own, or click's with an older Typer; only its subclass is public in both.
+_CannotParse = cast("type[Exception]", typer.BadParameter.__mro__[1])
 
 app = typer.Typer(
     name="medgemma",
@@ -74,7 +86,7 @@ def root(
         import logging
 
         os.environ["MEDGEMMA_DEBUG"] = "1"
-        logging.basicConfig(level=logging.INFO)
+        logging.basicConfig(level=logging.INFO, force=True)
         logging.getLogger("medgemma_cli").setLevel(logging.DEBUG)
 
 
@@ -98,6 +110,7 @@ def read_dotenv() -> None:
 def main() -> None:
     """The console script: run the command, map its ending to an exit code."""
     _fill_closed_streams()
+    hush()
     gc.set_threshold(20_000, 20, 20)  # records make no cycles; collecting often is for nothing
     # Until a command watches signals itself there is nothing to drain.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(RUN_AGAIN))
@@ -106,7 +119,12 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")
     try:
         read_dotenv()
-        app()
+        if sys.stderr is not None and sys.stderr.isatty():
+            app()
+        _leave(app(standalone_mode=False) or 0)
+    except _CannotParse as error:
+        _say(_usage(error))
+        _leave(USAGE, error)
     except MedgemmaError as error:
         _say(f"medgemma: {error.message}\n  {error.next_step}")
         _leave(error.exit_code, error)
@@ -114,7 +132,9 @@ def main() -> None:
         _leave(INTERRUPTED, error)
     except BrokenPipeError as error:
         _leave(0, error)
-    except Exception as error:
+    except BaseException as error:  # a panic of a library in Rust is no Exception
+        if isinstance(error, SystemExit) and not isinstance(error.code, str):
+            raise
         # The class and the place alone: messages of libraries quote their input.
         _say(f"medgemma: an error nobody foresaw: {type(error).__name__} at {_place(error)}")
         _say("  Everything finished so far is kept. Run again with --debug, and report this.")
@@ -145,8 +165,24 @@ def _say(text: str) -> None:
     emit(text, sys.stderr)
 
 
-def _leave(code: int, error: BaseException) -> None:
-    if os.environ.get("MEDGEMMA_DEBUG"):
+def _usage(error: Exception) -> str:
+    """What is wrong with the command line, for a log: without the words that were typed."""
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context is not None else "medgemma"
+    kind, message = type(error).__name__, cast("typer.BadParameter", error).format_message()
+    if kind == "NoArgsIsHelpError":
+        return message
+    if kind == "BadParameter":
+        message = f"{message.partition(':')[0]}."
+    elif kind not in ("MissingParameter", "BadOptionUsage"):
+        message = re.split(r": |\(s\)| '", message)[0] + "."
+    if alike := getattr(error, "possibilities", None):  # names of options that there are
+        message += f" Is it {' or '.join(sorted(alike))}?"
+    return f"medgemma: {message}\n  See {command} --help."
+
+
+def _leave(code: int, error: BaseException | None = None) -> NoReturn:
+    if error is not None and os.environ.get("MEDGEMMA_DEBUG"):
         import traceback
 
         traceback.print_exception(error)

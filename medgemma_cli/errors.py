@@ -4,7 +4,12 @@ Two families. A `MedgemmaError` ends the command with its exit code. A `Document
 document with a code from `FAULTS`; the run goes on.
 """
 
+import contextlib
+import logging
+from collections.abc import Iterator
 from typing import Literal, NamedTuple
+
+_LOG = logging.getLogger(__name__)
 
 OK = 0
 UNFORESEEN = 1
@@ -108,6 +113,12 @@ FAULTS: dict[str, Fault] = {
     "format": Fault(
         "read", "rejected", "The content is no image of a kind read here; save it as PNG."
     ),
+    "timeout": Fault(
+        "read", "rejected", "Reading it took too long; save it again plainly, or convert it."
+    ),
+    "reader_crashed": Fault(
+        "read", "failed", "Its reader crashed on the file, twice; save it again, or convert it."
+    ),
     "limit": Fault(
         "read", "rejected", "Reading it would take more memory than allowed; save it again plainly."
     ),
@@ -144,6 +155,17 @@ FAULTS: dict[str, Fault] = {
     "engine": Fault(
         "generate", "failed", "The engine failed on this document; run again with --debug."
     ),
+    "poison": Fault(
+        "generate",
+        "failed",
+        "The process crashed on it three times; report the crash-… file of OUT/quarantine. To try "
+        "again: --retry-failed --max-attempts 4.",
+    ),
+    "internal": Fault(
+        "check",
+        "failed",
+        "The program failed on this document; run again with --debug, and report it.",
+    ),
     "output_exists": Fault(
         "write", "failed", "A file not written here is at the output path; move it or change -o."
     ),
@@ -162,3 +184,22 @@ class DocumentError(Exception):
     def fault(self) -> Fault:
         """What the code means."""
         return FAULTS[self.code]
+
+
+@contextlib.contextmanager
+def one_document() -> Iterator[None]:
+    """Whatever nobody foresaw inside costs one document; what concerns all still ends the run.
+
+    Raises:
+        DocumentError: ``internal`` for any exception without a meaning of its own.
+    """
+    try:
+        yield
+    except (MedgemmaError, DocumentError, ImportError):
+        raise
+    except (KeyboardInterrupt, SystemExit, GeneratorExit):
+        raise
+    except BaseException:  # a panic of a Rust library is no `Exception`
+        # Shown with --debug alone: the message may quote what was being worked on.
+        _LOG.debug("a document could not be worked on", exc_info=True)
+        raise DocumentError("internal") from None

@@ -8,12 +8,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from medgemma_cli import models, readers, templates
+from medgemma_cli import models, templates
 from medgemma_cli.engines import sizing
 from medgemma_cli.engines.base import Engine, check_fits
 from medgemma_cli.errors import FAULTS, DocumentError
 from medgemma_cli.job import Job
 from medgemma_cli.planning import Decision, Planner
+from medgemma_cli.readers.pool import InProcess, Reading
 from medgemma_cli.records import Document, Precision, Source
 from medgemma_cli.speeds import Estimate, Speed, Work, answer_tokens, estimate
 
@@ -48,9 +49,16 @@ class Forecast(NamedTuple):
 
 
 def foresee(
-    job: Job, planner: Planner, engine: Engine, sources: Iterable[Source]
+    job: Job,
+    planner: Planner,
+    engine: Engine,
+    sources: Iterable[Source],
+    reading: Reading | None = None,
 ) -> Iterator[Forecast]:
     """What would be done with each source. One document is held at a time.
+
+    Args:
+        reading: decodes documents; in this process where it is left out.
 
     Raises:
         ModelUnavailableError: 69, the tokenizer cannot be loaded.
@@ -58,13 +66,17 @@ def foresee(
     for source in sources:
         decision = planner.decide(source)
         forecast = Forecast(source.relative, decision.action, decision.why, decision.key)
-        yield _counted(job, engine, decision, forecast) if decision.action == "infer" else forecast
+        if decision.action == "infer":
+            forecast = _counted(job, engine, decision, forecast, reading or InProcess())
+        yield forecast
 
 
-def _counted(job: Job, engine: Engine, decision: Decision, forecast: Forecast) -> Forecast:
+def _counted(
+    job: Job, engine: Engine, decision: Decision, forecast: Forecast, reading: Reading
+) -> Forecast:
     assert decision.blob is not None
     try:
-        document = readers.decode(decision.source, decision.blob, job.read_limits)
+        document = reading.submit(decision.source, decision.blob, job.read_limits).result()
         forecast = _read(forecast, document)
         prompt = templates.render(job.template, document, decision.key, job.limits, job.question)
         forecast = forecast._replace(prompt_tokens=engine.count(prompt))

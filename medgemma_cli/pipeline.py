@@ -2,47 +2,42 @@
 
 Each document is decided on (done already? the same bytes under way? to be inferred?), read,
 rendered and handed to the engine; what comes back is judged and committed to the ledger, and
-only then its summary is written.
+only then its summary is written. What was under way when an earlier process died comes last, one
+by one.
 """
 
+import threading
 import time
-from collections import Counter
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from medgemma_cli import readers, summaries, templates
+from medgemma_cli import templates
+from medgemma_cli.committing import Committer
 from medgemma_cli.engines.base import Engine, always, check_fits
-from medgemma_cli.errors import FAULTS, DocumentError, StorageError
+from medgemma_cli.errors import FAULTS, DocumentError, one_document
 from medgemma_cli.job import Job
-from medgemma_cli.ledger import Entry, Ledger
+from medgemma_cli.ledger import CRASHES, Attempts, Entry, Ledger
 from medgemma_cli.planning import Decision, Planner
 from medgemma_cli.progress import Reporter
+from medgemma_cli.projection import Projection
+from medgemma_cli.readers.pool import InProcess, Reading
 from medgemma_cli.recording import make_record, now
 from medgemma_cli.records import Contract, Document, Generation, Prompt, Record, Seconds, Source
 from medgemma_cli.safety.verdict import Verdict, judge
+from medgemma_cli.totals import Totals
+
+__all__ = ["Run", "Totals"]
 
 
-@dataclass
-class Totals:
-    """What the selected inputs came to. Counts current records, cached ones too."""
+class _Decided(NamedTuple):
+    """A source on its way: what is to be done with it, and its document where that is read."""
 
-    status: Counter[str] = field(default_factory=Counter)
-    inferred: int = 0
-    reused: int = 0
-    duplicates: int = 0
-    cached: int = 0
-    rebuilt: int = 0
-    altered: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    rules: Counter[str] = field(default_factory=Counter)
-    degraded: Counter[str] = field(default_factory=Counter)
-    left: int = 0
-
-    @property
-    def documents(self) -> int:
-        """How many of the selected inputs have a current record."""
-        return sum(self.status.values())
+    decision: Decision
+    document: "Future[Document] | None" = None
+    seconds: float = 0.0
 
 
 @dataclass
@@ -60,6 +55,9 @@ class Run:
     """One pass over a stream of sources with one ledger and one engine.
 
     Args:
+        attempts: the journal of what is being worked on; None: the process is not expected to
+            die.
+        reading: decodes documents; in this process where it is left out.
         keep_going: asked before each document and each batch; after a no, the batch in hand is
             finished and everything else is left for the next run.
         on_record: called with each selected input's current record, cached ones too.
@@ -73,6 +71,8 @@ class Run:
         engine: Engine,
         reporter: Reporter,
         *,
+        attempts: Attempts | None = None,
+        reading: Reading | None = None,
         keep_going: Callable[[], bool] = always,
         on_record: Callable[[Record], None] | None = None,
         all_rules: bool = False,
@@ -82,11 +82,27 @@ class Run:
         self._ledger = ledger
         self._engine = engine
         self._reporter = reporter
+        self._attempts = attempts if attempts is not None else Attempts(ledger)
+        self._reading = reading if reading is not None else InProcess()
         self._keep_going = keep_going
         self._on_record = on_record
         self._all_rules = all_rules
         self._pending: dict[str, _Pending] = {}
+        self._later: dict[str, list[Decision]] = {}
         self._planner = Planner(job, ledger, engine.identity)
+        self._projection = Projection(ledger, fsync=job.fsync)
+        self._committer = Committer(ledger, self._tell, fsync=job.fsync)
+        self._telling = threading.Lock()
+
+    def prepare(self, *, fresh: bool = False) -> None:
+        """Bring the summaries in line with the ledger before the first document.
+
+        Raises:
+            StorageError: 74. ConfigError: 78. See `Projection.prepare`.
+        """
+        self._projection.prepare(fresh=fresh)
+        if fresh:
+            self._attempts.forget()
 
     def execute(self, sources: Iterable[Source]) -> Totals:
         """Every source ends with a current record, or stays for the next run.
@@ -94,9 +110,13 @@ class Run:
         Raises:
             StorageError: 74. ModelUnavailableError: 69. What was committed stays committed.
         """
-        for generation in self._engine.generate(self._prompts(sources), self._keep_going):
-            self._finish(self._pending.pop(generation.id), generation)
-        self.totals.left += sum(1 + len(p.followers) for p in self._pending.values())
+        with self._committer:
+            self._generate(self._prompts(sources))
+            self._suspects_alone()
+        waiting = sum(1 + len(pending.followers) for pending in self._pending.values())
+        self.totals.left += waiting + sum(map(len, self._later.values()))
+        self.totals.rebuilt = self._projection.rebuilt
+        self.totals.altered = self._projection.altered
         return self.totals
 
     def plan(self, sources: Iterable[Source]) -> Iterator[Decision]:
@@ -104,53 +124,114 @@ class Run:
         for source in sources:
             yield self._planner.decide(source)
 
+    # -- the stream ---------------------------------------------------------------------------
+
+    def _generate(self, prompts: Iterator[Prompt]) -> None:
+        begin = self._attempts.generate
+        for generation in self._engine.generate(prompts, self._keep_going, begin):
+            self._finish(self._pending.pop(generation.id), generation)
+
+    def _suspects_alone(self) -> None:
+        """What may have brought a process down: the least suspected first, so that all go on."""
+        self._attempts.alone = True
+        for key in sorted(self._later, key=self._attempts.crashes):
+            if not self._keep_going():
+                return
+            first, *others = self._later.pop(key)
+            self._generate(self._alone(first, others))
+
+    def _alone(self, first: Decision, others: list[Decision]) -> Iterator[Prompt]:
+        yield from self._forward(self._read(first, 0.0))
+        for other in others:
+            same = _Decided(other._replace(action="duplicate", entry=None))
+            yield from self._forward(self._first(same))
+
     def _prompts(self, sources: Iterable[Source]) -> Iterator[Prompt]:
+        for decided in self._read_ahead(sources):
+            decision = decided.decision
+            key = decision.key
+            if decision.action == "duplicate" and decision.entry is None:
+                decided = self._first(decided)
+            if decided.decision.action == "infer" and key in self._attempts.suspects:
+                self._suspect(decided.decision)
+            else:
+                yield from self._forward(decided)
+
+    def _read_ahead(self, sources: Iterable[Source]) -> Iterator[_Decided]:
+        """Decisions in order; documents are being read while earlier ones are with the engine."""
+        ahead: deque[_Decided] = deque()
         for source in sources:
             if not self._keep_going():
                 self.totals.left += 1
-                return
+                break
             started = time.perf_counter()
             decision = self._planner.decide(source)
-            if decision.action == "duplicate" and decision.entry is None:
-                decision = self._first(decision)
-            if decision.action == "infer":
-                prompt = self._admit(decision, started)
-                if prompt is not None:
-                    yield prompt
-            elif decision.action == "refuse":
-                assert decision.error is not None
-                self._refuse(decision, decision.error)
-            else:
-                self._settle(decision)
+            ahead.append(self._read(decision, time.perf_counter() - started))
+            while len(ahead) > self._reading.ahead:
+                yield ahead.popleft()
+        while ahead and self._keep_going():
+            yield ahead.popleft()
+        self.totals.left += len(ahead)
 
-    def _first(self, decision: Decision) -> Decision:
+    def _read(self, decision: Decision, seconds: float) -> _Decided:
+        if decision.action != "infer" or decision.blob is None:
+            return _Decided(decision, None, seconds)
+        limits = self.job.read_limits
+        document = self._reading.submit(decision.source, decision.blob, limits)
+        return _Decided(decision, document, seconds)
+
+    def _first(self, decided: _Decided) -> _Decided:
         """A duplicate of what this run took before: of its record, if that is there and good."""
+        decision = decided.decision
         entry = self._ledger.by_key.get(decision.key)
-        waiting = decision.key in self._pending
+        waiting = decision.key in self._pending or decision.key in self._later
         if waiting or entry is None or entry.status == "failed":
-            return decision._replace(action="infer")
-        return decision._replace(entry=entry)
+            wanted = decision._replace(action="infer")
+            return _Decided(wanted) if waiting else self._read(wanted, decided.seconds)
+        return decided._replace(decision=decision._replace(entry=entry))
 
-    # -- one document forward ---------------------------------------------------------------
+    def _suspect(self, decision: Decision) -> None:
+        """Take it last; or never again, if it crashed the process too often."""
+        crashes = self._attempts.crashes(decision.key)
+        allowed = max(CRASHES, self.job.max_attempts if self.job.retry_failed else 0)
+        if crashes >= allowed:
+            self._refuse(decision._replace(attempt=max(crashes, decision.attempt)), "poison")
+        else:
+            self._later.setdefault(decision.key, []).append(decision)
 
-    def _admit(self, decision: Decision, started: float) -> Prompt | None:
+    # -- one document forward -----------------------------------------------------------------
+
+    def _forward(self, decided: _Decided) -> Iterator[Prompt]:
+        """At most one prompt for the engine; none where the document ended here."""
+        decision = decided.decision
+        if decision.action == "infer":
+            if (pending := self._pending.get(decision.key)) is not None:
+                pending.followers.append(decision._replace(blob=None))
+            elif (prompt := self._admit(decided)) is not None:
+                yield prompt
+        elif decision.action == "refuse":
+            assert decision.error is not None
+            self._refuse(decision, decision.error)
+        else:
+            self._settle(decision)
+
+    def _admit(self, decided: _Decided) -> Prompt | None:
         """Read and render; a prompt for the engine, or None when it ended here."""
-        if (pending := self._pending.get(decision.key)) is not None:
-            pending.followers.append(decision._replace(blob=None))
-            return None
-        assert decision.blob is not None
-        document = None
+        decision, started, document = decided.decision, time.perf_counter(), None
+        assert decided.document is not None
+        self._attempts.prepare(decision.key)
         try:
-            self._check_path(decision)
-            document = readers.decode(decision.source, decision.blob, self.job.read_limits)
-            prompt = templates.render(
-                self.job.template, document, decision.key, self.job.limits, self.job.question
-            )
-            check_fits(prompt, self._engine)
+            with one_document():
+                self._check_path(decision)
+                document = decided.document.result()
+                prompt = templates.render(
+                    self.job.template, document, decision.key, self.job.limits, self.job.question
+                )
+                check_fits(prompt, self._engine)
         except DocumentError as error:
             self._refuse(decision, error.code, document)
             return None
-        seconds = time.perf_counter() - started
+        seconds = decided.seconds + time.perf_counter() - started
         # Bytes and pixels are dropped here: many documents wait, and the prompt has them.
         held = decision._replace(blob=None)
         self._pending[decision.key] = _Pending(held, _light(document), prompt.contract, seconds)
@@ -158,16 +239,16 @@ class Run:
 
     def _check_path(self, decision: Decision) -> None:
         if decision.name is not None:
-            self._check_name(decision.name, decision.key)
-
-    def _check_name(self, name: str, key: str) -> None:
-        known = self._ledger.by_key
-        summaries.check_free(self._ledger.out, name, lambda k: k == key or k in known)
+            self._projection.check_name(decision.name, decision.key)
 
     def _finish(self, pending: _Pending, generation: Generation) -> None:
         started = time.perf_counter()
         document, decision = pending.document, pending.decision
-        verdict = judge(document, pending.contract, generation)
+        try:
+            with one_document():
+                verdict = judge(document, pending.contract, generation)
+        except DocumentError as error:
+            verdict = Verdict(error.fault.status, error=error.code)
         seconds = Seconds(
             read=round(pending.read_seconds, 6),
             generate=round(generation.seconds, 6),
@@ -182,10 +263,8 @@ class Run:
             generation=generation,
             seconds=seconds,
         )
-        self.totals.inferred += 1
-        self.totals.prompt_tokens += generation.usage.prompt_tokens
-        self.totals.completion_tokens += generation.usage.completion_tokens
-        self._write(record)
+        self.totals.answered(generation)
+        self._committer.put(record)
         for follower in pending.followers:
             self._copy(follower, record)
 
@@ -220,93 +299,37 @@ class Run:
             self.totals.reused += 1
         else:
             self.totals.duplicates += 1
-        self._write(copy)
+        self._committer.put(copy)
 
     def _refuse(self, decision: Decision, code: str, document: Document | None = None) -> None:
         verdict = Verdict(FAULTS[code].status, error=code)
-        record = make_record(self.job, self._engine.info, decision, verdict, document=document)
-        self._write(record)
+        self._committer.put(
+            make_record(self.job, self._engine.info, decision, verdict, document=document)
+        )
 
-    # -- writing ----------------------------------------------------------------------------
-
-    def _write(self, record: Record) -> None:
-        """Commit, then project. A file not ours at the output path is left alone."""
-        self._ledger.commit(record)
-        if record.summary is not None and (
-            record.error is None or record.error.code != "output_exists"
-        ):
-            self._project(record)
-        self._count(record)
-
-    def _project(self, record: Record) -> None:
-        assert record.summary is not None
-        text = summaries.render(record)
-        summaries.write(self._ledger.out, record.summary, text, fsync=self.job.fsync)
+    # -- telling ------------------------------------------------------------------------------
 
     def _keep(self, entry: Entry) -> None:
         """A record that stands: see that its summary does, too."""
-        self.totals.cached += 1
-        self.totals.status[entry.status] += 1
-        if not entry.slot.startswith("//"):
-            path = f"{self._ledger.out}/{entry.slot}"
-            state = summaries.state(path, entry.key, entry.created)
-            if state == "altered":
-                # What stands at the path of a failed record may be the file it failed for.
-                self.totals.altered += entry.status != "failed"
-            elif state != "current":
-                self._rebuild(entry)
+        self._projection.follow(entry)
+        record = None
         if self._on_record is not None or self._all_rules:
             record = self._ledger.read(entry)
-            if self._all_rules:
+        with self._telling:
+            self.totals.cached += 1
+            self.totals.status[entry.status] += 1
+            if record is not None and self._all_rules:
                 self.totals.rules.update(flag.rule for flag in record.flags)
-            if self._on_record is not None:
+            if record is not None and self._on_record is not None:
                 self._on_record(record)
 
-    def _rebuild(self, entry: Entry) -> None:
-        record = self._ledger.read(entry)
-        if record.error is not None and record.error.code == "output_exists":
-            return
-        try:
-            self._check_name(entry.slot, entry.key)
-        except DocumentError:
-            self.totals.altered += 1
-            return
-        self._project(record)
-        self.totals.rebuilt += 1
-
-    def _count(self, record: Record) -> None:
-        self.totals.status[record.status] += 1
-        self.totals.rules.update(flag.rule for flag in record.flags)
-        self.totals.degraded.update(record.degraded)
-        self._reporter.document(record)
-        if self._on_record is not None:
-            self._on_record(record)
-
-    def prepare(self, *, fresh: bool = False) -> None:
-        """Bring the summaries in line with the ledger before the first document.
-
-        Missing ones are made again, temporary files of a killed run go. With `fresh`, the old
-        ledger and its summaries move to the quarantine.
-
-        Raises:
-            StorageError: 74, the folder cannot be read or written.
-            ConfigError: 78, there are summaries of a ledger that is gone, and not `fresh`.
-        """
-        ledger = self._ledger
-        try:
-            present = set(summaries.scan(ledger.out))
-            if fresh:
-                folder = ledger.start_over()
-                present -= set(summaries.retire(ledger.out, present, folder))
-            elif not ledger.current:
-                summaries.refuse_orphans(ledger.out, present)
-        except OSError as error:
-            raise StorageError(
-                f"The output folder cannot be read ({error.strerror}).", "Check its permissions."
-            ) from None
-        for slot, entry in ledger.current.items():
-            if slot not in present and not slot.startswith("//"):
-                self._rebuild(entry)
+    def _tell(self, record: Record) -> None:
+        """A record that is durable."""
+        with self._telling:
+            self.totals.committed(record)
+            self._reporter.document(record)
+            if self._on_record is not None:
+                self._on_record(record)
 
 
 def _light(document: Document) -> Document:

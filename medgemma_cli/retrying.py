@@ -6,10 +6,10 @@ here but one check. What was asked again is in the generation's `attempts` and `
 
 import re
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from medgemma_cli import decoding, quoting
-from medgemma_cli.engines.base import Engine, always, check_fits
+from medgemma_cli.engines.base import Engine, always, check_fits, unwatched
 from medgemma_cli.errors import DocumentError
 from medgemma_cli.records import Generation, Message, ModelInfo, Part, Prompt, Usage
 
@@ -66,7 +66,10 @@ class Retrying:
         return self._engine.reads_images
 
     def generate(
-        self, prompts: Iterable[Prompt], keep_going: Callable[[], bool] = always
+        self,
+        prompts: Iterable[Prompt],
+        keep_going: Callable[[], bool] = always,
+        begin: Callable[[Sequence[str]], None] = unwatched,
     ) -> Iterator[Generation]:
         """As the engine does; an answer asked for again comes when it is accepted or given up."""
         asked: dict[str, Prompt] = {}
@@ -89,7 +92,7 @@ class Retrying:
 
         stream: Iterable[Prompt] = first()
         while True:
-            for generation in self._engine.generate(stream, going):
+            for generation in self._engine.generate(stream, going, begin):
                 prompt = asked[generation.id]
                 made = _joined(prompt, earlier.pop(prompt.id, None), _unfenced(generation))
                 follow_up = self._refused(prompt, made)

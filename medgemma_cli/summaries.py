@@ -8,9 +8,9 @@ import stat
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from medgemma_cli import pages
+from medgemma_cli import files, pages
 from medgemma_cli.errors import ConfigError, DocumentError, StorageError
-from medgemma_cli.files import TEMPORARY, make_folder, replace_file
+from medgemma_cli.files import TEMPORARY, make_folder
 from medgemma_cli.records import Record
 
 MARK = "medgemma.summary/1"
@@ -136,14 +136,14 @@ def check_free(out: Path, name: str, known: Callable[[str], bool]) -> None:
         raise DocumentError("output_exists")
 
 
-def write(out: Path, name: str, text: str, *, fsync: bool = True) -> None:
-    """Write a summary: temporary file beside it, mode 0600, fsync, rename, fsync of the folder.
+def write(out: Path, pages: Iterable[tuple[str, str]], *, fsync: bool = True) -> None:
+    """Write summaries, by name and text: each whole or not at all, see `files.replace_files`.
 
     Raises:
-        StorageError: 74; the record stands and the file is made at the next start.
+        StorageError: 74; the records stand and what is missing is made at the next start.
     """
     try:
-        replace_file(f"{out}/{name}", text.encode(), fsync=fsync)
+        files.replace_files(((f"{out}/{n}", text.encode()) for n, text in pages), fsync=fsync)
     except OSError as error:
         raise StorageError(
             f"A summary could not be written ({error.strerror}).",

@@ -4,7 +4,7 @@ import json
 import os
 import struct
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import pytest
 
 from medgemma_cli import readers, summaries, templates
 from medgemma_cli.discover import Discovery
-from medgemma_cli.engines.base import always
+from medgemma_cli.engines.base import always, unwatched
 from medgemma_cli.engines.echo import EchoEngine
 from medgemma_cli.errors import FAULTS, ConfigError, StorageError
 from medgemma_cli.job import Job
@@ -48,10 +48,14 @@ class Fake(EchoEngine):
         self.asked: list[str] = []
 
     def generate(
-        self, prompts: Iterable[Prompt], keep_going: Callable[[], bool] = always
+        self,
+        prompts: Iterable[Prompt],
+        keep_going: Callable[[], bool] = always,
+        begin: Callable[[Sequence[str]], None] = unwatched,
     ) -> Iterator[Generation]:
         """As echo, or all of them backwards."""
-        yield from super().generate(list(prompts)[::-1] if self.batch else prompts, keep_going)
+        prompts = list(prompts)[::-1] if self.batch else prompts
+        yield from super().generate(prompts, keep_going, begin)
 
     def _answer(self, prompt: Prompt) -> Generation:
         said = "".join(p.text for m in prompt.messages for p in m.parts if p.kind == "document")
@@ -422,17 +426,23 @@ def test_summary_that_cannot_be_written(
 ) -> None:
     """Fault 9: with no room for a summary the run stops with 74, and the record stands."""
 
-    def full(*args: object, **settings: object) -> None:
-        raise OSError(28, "No space left on device")
+    real = os.replace
+
+    def full(old: str, new: str) -> None:
+        if new.endswith(".md"):
+            raise OSError(28, "No space left on device")
+        real(old, new)
 
     with monkeypatch.context() as patch:
-        patch.setattr(summaries, "replace_file", full)
+        patch.setattr(os, "replace", full)
         with pytest.raises(StorageError) as caught:
             run(out, notes)
     assert caught.value.exit_code == 74
-    assert [line["source"] for line in lines(out)] == ["a.md"]
+    stand = len(lines(out))
+    assert stand >= 1
+    assert list(out.rglob("*.md")) == list(out.rglob("*.tmp")) == []
     totals = run(out, notes)
-    assert totals.rebuilt == 1 and totals.inferred == 3
+    assert (totals.rebuilt, totals.inferred) == (stand, 4 - stand)
     assert_projected(out)
 
 

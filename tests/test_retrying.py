@@ -2,14 +2,14 @@
 
 import itertools
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import pytest
 import tiny
 
 from medgemma_cli import contracts, models
-from medgemma_cli.engines.base import Engine, always
+from medgemma_cli.engines.base import Engine, always, unwatched
 from medgemma_cli.engines.local import LocalEngine, LocalOptions
 from medgemma_cli.records import Generation, Limits, Message, ModelInfo, Part, Prompt, Usage
 from medgemma_cli.retrying import Retrying, fault
@@ -40,7 +40,10 @@ class Scripted:
         return sum(len(part.text.split()) for m in prompt.messages for part in m.parts)
 
     def generate(
-        self, prompts: Iterable[Prompt], keep_going: Callable[[], bool] = always
+        self,
+        prompts: Iterable[Prompt],
+        keep_going: Callable[[], bool] = always,
+        begin: Callable[[Sequence[str]], None] = unwatched,
     ) -> Iterator[Generation]:
         """Batches in order."""
         stream = iter(prompts)

@@ -183,8 +183,8 @@ def test_ask_is_left_at_once(tmp_path: Path, clean_env: dict[str, str]) -> None:
 
 def test_max_time_leaves_work(cli: Callable[..., Any], notes: Path, tmp_path: Path) -> None:
     """`--max-time` ends a run with 75 while work is left, and with 0 when none is."""
-    args = ("run", notes, "-o", "out", "--engine", "echo", "--echo-delay", "0.3")
-    first = cli(*args, "--max-time", "0.2s")
+    args = ("run", notes, "-o", "out", "--engine", "echo", "--echo-delay", "0.8")
+    first = cli(*args, "--max-time", "2s")
     assert first.returncode == 75 and "work remains" in first.stderr
     done = len(lines(tmp_path / "out"))
     assert 1 <= done < 4
@@ -194,8 +194,8 @@ def test_max_time_leaves_work(cli: Callable[..., Any], notes: Path, tmp_path: Pa
 
 def test_time_up_with_the_last_document(cli: Callable[..., Any], notes: Path) -> None:
     """A time that was up when all was done is no reason to run again."""
-    args = ("run", notes / "a.md", "-o", "out", "--engine", "echo", "--echo-delay", "0.4")
-    assert cli(*args, "--max-time", "0.2s").returncode == 0
+    args = ("run", notes / "a.md", "-o", "out", "--engine", "echo", "--echo-delay", "2.5")
+    assert cli(*args, "--max-time", "1.5s").returncode == 0
 
 
 def test_75_comes_before_3_and_4(cli: Callable[..., Any], notes: Path) -> None:

@@ -64,7 +64,7 @@ def record(**changes: Any) -> Record:
 
 def write(out: Path, name: str, **changes: Any) -> Path:
     """Render a record and write its summary."""
-    summaries.write(out, name, render(record(**changes)), fsync=False)
+    summaries.write(out, [(name, render(record(**changes)))], fsync=False)
     return out / name
 
 
@@ -351,7 +351,7 @@ def test_a_failed_write_leaves_the_old_file(
 
     monkeypatch.setattr(files.os, step, fail)
     with pytest.raises(StorageError) as caught:
-        summaries.write(out, "a.md", render(record(status="flagged", flags=(FLAG,))))
+        summaries.write(out, [("a.md", render(record(status="flagged", flags=(FLAG,))))])
     assert caught.value.exit_code == 74
     assert path.read_bytes() == before
     assert os.listdir(out) == ["a.md"]
@@ -402,7 +402,7 @@ def test_both_file_and_folder_are_synced(out: Path, monkeypatch: pytest.MonkeyPa
         real(descriptor)
 
     monkeypatch.setattr(files.os, "fsync", watch)
-    summaries.write(out, "a.md", "x")
+    summaries.write(out, [("a.md", "x")])
     assert kinds == [False, True]
 
 

@@ -1,5 +1,6 @@
 """`medgemma ask`: one question at a terminal. The answer on stdout, everything else on stderr."""
 
+import contextlib
 import os
 import stat
 import sys
@@ -131,13 +132,14 @@ def _ask(
 ) -> "Record":
     from medgemma_cli.asking import answer
     from medgemma_cli.ledger import Ledger
+    from medgemma_cli.readers.pool import ReaderPool
 
     sources = _sources(paths)
     show = _show if stream else _hide
-    if out is None:
-        return answer(job, engine, sources, show)
-    with Ledger(out) as ledger:
-        return answer(job, engine, sources, show, ledger)
+    with contextlib.ExitStack() as stack:
+        reading = stack.enter_context(ReaderPool(1))
+        ledger = stack.enter_context(Ledger(out)) if out is not None else None
+        return answer(job, engine, sources, show, ledger, reading)
 
 
 def _sources(paths: list[Path]) -> "list[Source]":
@@ -146,10 +148,13 @@ def _sources(paths: list[Path]) -> "list[Source]":
     from medgemma_cli.records import Source
 
     found = []
-    for path in paths or ([Path(STDIN)] if _piped() else []):
+    for number, path in enumerate(paths or ([Path(STDIN)] if _piped() else []), 1):
         stdin = str(path) == STDIN
         if not stdin and not path.exists():
-            raise NoInputError(f"Nothing is at {printable(str(path))!r}.", "Check the path.")
+            # Its number, not its name: this may end in a log.
+            raise NoInputError(
+                f"Nothing is at path number {number} of --file and --image.", "Check the path."
+            )
         known = stdin or path.suffix.lower() in readers.SUFFIXES
         found.append(
             Source(

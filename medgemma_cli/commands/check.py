@@ -53,7 +53,7 @@ def check(
         raise UsageError(
             "Only one of SOURCE and OUTPUT can be standard input.", "Put one into a file."
         )
-    findings = _one(_text(source), _fields(output))
+    findings = _one(_text(source, "SOURCE"), _fields(output))
     _show(findings, as_json=as_json)
     raise typer.Exit(_code(findings))
 
@@ -68,24 +68,26 @@ def _code(findings: "Findings") -> int:
     return GATE if any(flag.severity != "note" for flag in findings.flags) else OK
 
 
-def _text(name: str) -> str:
+def _text(name: str, what: str) -> str:
     """The text of a file or of standard input; line ends stay as they are."""
-    from medgemma_cli.discover import printable
-
+    # What it is, not its name: this may end in a log.
     try:
         data = sys.stdin.buffer.read() if name == STDIN else Path(name).read_bytes()
-    except OSError:
-        message = f"{printable(name)!r} cannot be read."
-        raise NoInputError(message, "Check the path and its permissions.") from None
+    except (OSError, ValueError):  # a NUL in the name is a ValueError
+        raise _unreadable(what) from None
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise UsageError(f"{printable(name)!r} is not UTF-8 text.", "Convert it first.") from None
+        raise UsageError(f"{what} is not UTF-8 text.", "Convert it first.") from None
+
+
+def _unreadable(what: str) -> NoInputError:
+    return NoInputError(f"{what} cannot be read.", "Check the path and its permissions.")
 
 
 def _fields(name: str) -> "str | dict[str, Any]":
     """The output to check: a text, or the fields of a JSON object."""
-    text = _text(name)
+    text = _text(name, "OUTPUT")
     if not name.lower().endswith(".json"):
         return text
     try:
@@ -145,15 +147,12 @@ def _many(name: str) -> int:
 
 
 def _opened(name: str) -> IO[bytes]:
-    from medgemma_cli.discover import printable
-
     if name == STDIN:
         return sys.stdin.buffer
     try:
         return Path(name).open("rb")
-    except OSError:
-        message = f"{printable(name)!r} cannot be read."
-        raise NoInputError(message, "Check the path and its permissions.") from None
+    except (OSError, ValueError):
+        raise _unreadable("The file of --jsonl") from None
 
 
 def _pair(line: bytes) -> dict[str, Any] | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from medgemma_cli.display import visible
 
 if TYPE_CHECKING:
-    from medgemma_cli.pipeline import Totals
+    from medgemma_cli.totals import Totals
 
 _LONG_KINDS = {".jsonl", ".parquet", ".ipynb", ".dicom"}
 STATUSES = ("ok", "flagged", "failed", "rejected")

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from medgemma_cli.discover import Discovery
     from medgemma_cli.engines.base import Engine
     from medgemma_cli.job import Job
-    from medgemma_cli.pipeline import Totals
     from medgemma_cli.progress import Reporter
+    from medgemma_cli.totals import Totals
 
 DEFAULT_MODEL = "google/medgemma-1.5-4b-it"
 
@@ -240,20 +240,31 @@ def _execute(
     from medgemma_cli.commands import wiring
     from medgemma_cli.commands.report import closing_table, final_line
     from medgemma_cli.commands.timekeeping import keep_time
-    from medgemma_cli.ledger import Ledger
+    from medgemma_cli.ledger import Attempts, Ledger
     from medgemma_cli.pipeline import Run
     from medgemma_cli.progress import emit
+    from medgemma_cli.readers.pool import ReaderPool
     from medgemma_cli.signals import Stopper
 
     stopper = Stopper(seconds)
-    with stopper.watching(), Ledger(out, fsync=job.fsync) as ledger:
+    with (
+        stopper.watching(),
+        Ledger(out, fsync=job.fsync) as ledger,
+        Attempts(ledger, trace=True) as attempts,
+        ReaderPool() as reading,
+    ):
         for warning in ledger.warnings:
             reporter.note(f"warning: {warning}")
+        if attempts.suspects:
+            count = len(attempts.suspects)
+            reporter.note(f"{count} documents were under way when a run died: last, one by one")
         process = Run(
             job,
             ledger,
             engine,
             reporter,
+            attempts=attempts,
+            reading=reading,
             keep_going=stopper.keep_going,
             on_record=(lambda record: emit(record.model_dump_json(by_alias=True)))
             if json_lines

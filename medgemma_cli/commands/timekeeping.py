@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from medgemma_cli.engines.base import Engine
     from medgemma_cli.job import Job
-    from medgemma_cli.pipeline import Totals
     from medgemma_cli.speeds import Setup
+    from medgemma_cli.totals import Totals
 
 
 def setup_of(engine: "Engine", precision: str, device: str) -> "Setup":

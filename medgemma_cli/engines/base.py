@@ -1,6 +1,6 @@
 """The contract of every engine. No torch here, and none behind it until there is work."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 from medgemma_cli.errors import DocumentError
@@ -22,6 +22,10 @@ def check_fits(prompt: Prompt, engine: "Engine") -> None:
 def always() -> bool:
     """Keep going."""
     return True
+
+
+def unwatched(ids: Sequence[str]) -> None:
+    """Nobody wants to know what is begun."""
 
 
 class Engine(Protocol):
@@ -59,13 +63,18 @@ class Engine(Protocol):
         """
 
     def generate(
-        self, prompts: Iterable[Prompt], keep_going: Callable[[], bool] = always
+        self,
+        prompts: Iterable[Prompt],
+        keep_going: Callable[[], bool] = always,
+        begin: Callable[[Sequence[str]], None] = unwatched,
     ) -> Iterator[Generation]:
         """One `Generation` a prompt, in any order, as they finish.
 
         Lazy: takes prompts only as it needs them and holds a bounded number. A prompt that fails
         comes back with an `error` code and does not disturb the others. Before each batch
-        `keep_going` is asked; after a no, prompts taken but not begun get no answer.
+        `keep_going` is asked; after a no, prompts taken but not begun get no answer. `begin` is
+        told the ids of prompts that are begun together, before they are, maybe in another thread;
+        what it raises ends the run.
 
         Raises:
             ModelUnavailableError: the model cannot be loaded or the device was lost.

@@ -9,10 +9,11 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
+from medgemma_cli.engines.base import unwatched
 from medgemma_cli.engines.decode import Decoder
 from medgemma_cli.engines.schedule import Capacity, Waiting, slices
 from medgemma_cli.engines.work import Line, Work
@@ -54,6 +55,7 @@ class Device:
     Args:
         load: gives the decoder, again after `reload`; called in the device's thread.
         keep_going: asked before works are taken; after a no, lines are finished and no more.
+        begin: told the ids of works before they are shown together.
         watch: whether to tell what the first line has written, after each pass.
     """
 
@@ -62,9 +64,11 @@ class Device:
         load: Callable[[], Decoder],
         capacity: Capacity,
         keep_going: Callable[[], bool],
+        begin: Callable[[Sequence[str]], None] = unwatched,
         *,
         watch: bool = False,
     ) -> None:
+        self._begin = begin
         self._load = load
         self._capacity = capacity
         self._keep_going = keep_going
@@ -199,6 +203,7 @@ class Device:
     def _admit(self, decoder: Decoder, works: list[Work]) -> None:
         """Show prompts; those that cannot be shown together are shown in halves."""
         code = "engine"
+        self._begin([work.prompt.id for work in works])
         try:
             self._report(decoder, decoder.admit(works))
             return

@@ -7,12 +7,12 @@ say `engine: echo`; nothing it writes is a summary.
 import json
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import cycle, islice
 from typing import Any
 
 from medgemma_cli import decoding, quoting
-from medgemma_cli.engines.base import always
+from medgemma_cli.engines.base import always, unwatched
 from medgemma_cli.records import Generation, ModelInfo, Prompt, Usage
 
 _SPACES = re.compile(r"\s+")
@@ -40,12 +40,16 @@ class EchoEngine:
         return self._counted[1]
 
     def generate(
-        self, prompts: Iterable[Prompt], keep_going: Callable[[], bool] = always
+        self,
+        prompts: Iterable[Prompt],
+        keep_going: Callable[[], bool] = always,
+        begin: Callable[[Sequence[str]], None] = unwatched,
     ) -> Iterator[Generation]:
         """One prompt after another, in order."""
         for prompt in prompts:
             if not keep_going():
                 return
+            begin([prompt.id])
             yield self._answer(prompt)
 
     def stream(self, prompt: Prompt) -> Iterator[str | Generation]:

@@ -8,7 +8,7 @@ least → a failed generation with the reason.
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -16,7 +16,7 @@ from typing import Any
 
 from medgemma_cli import models
 from medgemma_cli.engines import attention, outcome, vision
-from medgemma_cli.engines.base import always
+from medgemma_cli.engines.base import always, unwatched
 from medgemma_cli.engines.decode import Decoder
 from medgemma_cli.engines.device import Device, Done, Failed, Shown
 from medgemma_cli.engines.encoding import Encoded, Encoder
@@ -261,17 +261,20 @@ class LocalEngine:
     # -- prompts in, generations out ----------------------------------------------------------
 
     def generate(
-        self, prompts: Iterable[Prompt], keep_going: Callable[[], bool] = always
+        self,
+        prompts: Iterable[Prompt],
+        keep_going: Callable[[], bool] = always,
+        begin: Callable[[Sequence[str]], None] = unwatched,
     ) -> Iterator[Generation]:
         """As they finish; lines of a batch end and begin one by one."""
-        for event in self._run(iter(prompts), keep_going):
+        for event in self._run(iter(prompts), keep_going, begin):
             if isinstance(event, Generation):
                 yield event
 
     def stream(self, prompt: Prompt) -> Iterator[str | Generation]:
         """Text as it comes; closing the iterator stops it."""
         sent = 0
-        for event in self._run(iter([prompt]), always, watch=True):
+        for event in self._run(iter([prompt]), watch=True):
             final = isinstance(event, Generation)
             text = event.text if isinstance(event, Generation) else self._shown(event)
             if len(text) > sent and (final or not text.endswith("\ufffd")):
@@ -285,7 +288,12 @@ class LocalEngine:
         return text
 
     def _run(
-        self, prompts: Iterator[Prompt], keep_going: Callable[[], bool], *, watch: bool = False
+        self,
+        prompts: Iterator[Prompt],
+        keep_going: Callable[[], bool] = always,
+        begin: Callable[[Sequence[str]], None] = unwatched,
+        *,
+        watch: bool = False,
     ) -> Iterator[Generation | list[int]]:
         """Make prompts ready while the device works; what it has done comes out between."""
         first = next(prompts, None)
@@ -298,7 +306,7 @@ class LocalEngine:
         def load() -> Decoder:
             return decoders.pop() if decoders else self._again()
 
-        device = Device(load, self._capacity, keep_going, watch=watch)
+        device = Device(load, self._capacity, keep_going, begin, watch=watch)
         device.start()
         try:
             yield from self._feed(device, chain([first], prompts))

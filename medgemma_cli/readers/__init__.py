@@ -8,10 +8,20 @@ from typing import NamedTuple
 
 from medgemma_cli.errors import DocumentError, NoInputError
 from medgemma_cli.readers import image, text
-from medgemma_cli.readers.limits import ReadLimits
+from medgemma_cli.readers.limits import Content, ReadLimits
 from medgemma_cli.records import Document, Source
 
-__all__ = ["SUFFIXES", "Blob", "ReadLimits", "decode", "load", "media_type", "reader_version"]
+__all__ = [
+    "SUFFIXES",
+    "Blob",
+    "ReadLimits",
+    "content",
+    "decode",
+    "document",
+    "load",
+    "media_type",
+    "reader_version",
+]
 
 MEDIA_TYPES = text.MEDIA_TYPES | image.MEDIA_TYPES
 SUFFIXES = frozenset(MEDIA_TYPES)
@@ -93,16 +103,28 @@ def decode(source: Source, blob: Blob, limits: ReadLimits) -> Document:
     Raises:
         DocumentError: a code of the reader, see its module.
     """
-    kind = media_type(source)
-    if not blob.data:
+    return document(source, blob, content(media_type(source), blob.data, limits))
+
+
+def content(kind: str, data: bytes, limits: ReadLimits) -> Content:
+    """What the reader of a media type finds in the bytes.
+
+    Raises:
+        DocumentError: ``empty``, or a code of the reader, see its module.
+    """
+    if not data:
         raise DocumentError("empty")
     read = image.read if kind in image.MEDIA_TYPES.values() else text.read
-    content = read(blob.data, limits)
+    return read(data, limits)
+
+
+def document(source: Source, blob: Blob, content: Content) -> Document:
+    """What was found, with where it was found."""
     return Document(
         source=source,
         sha256=blob.sha256,
         bytes=len(blob.data),
-        media_type=kind,
+        media_type=media_type(source),
         text=content.text,
         images=content.images,
         coverage=content.coverage,

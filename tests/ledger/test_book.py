@@ -16,9 +16,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medgemma_cli import files, ledger
+from medgemma_cli import files
 from medgemma_cli.errors import ConfigError, OutputError, RunAgainError, StorageError
-from medgemma_cli.ledger import Ledger, current_lines
+from medgemma_cli.ledger import Ledger, appending, current_lines, locking
 from medgemma_cli.records import ModelInfo, Record, TemplateInfo
 
 
@@ -311,7 +311,7 @@ def test_lock_file_replaced_while_locking(tmp_path: Path, monkeypatch: pytest.Mo
         (tmp_path / ".lock").unlink()
         (tmp_path / ".lock").touch()
 
-    monkeypatch.setattr(ledger.fcntl, "flock", replaced)
+    monkeypatch.setattr(locking.fcntl, "flock", replaced)
     with pytest.raises(RunAgainError):
         reopen(tmp_path)
 
@@ -324,7 +324,7 @@ def test_lock_file_removed_while_locking(tmp_path: Path, monkeypatch: pytest.Mon
         real(descriptor, operation)
         (tmp_path / ".lock").unlink()
 
-    monkeypatch.setattr(ledger.fcntl, "flock", removed)
+    monkeypatch.setattr(locking.fcntl, "flock", removed)
     with pytest.raises(RunAgainError):
         reopen(tmp_path)
 
@@ -349,7 +349,7 @@ def test_filesystem_that_cannot_lock(tmp_path: Path, monkeypatch: pytest.MonkeyP
     def cannot(descriptor: int, operation: int) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(ledger.fcntl, "flock", cannot)
+    monkeypatch.setattr(locking.fcntl, "flock", cannot)
     with pytest.raises(ConfigError):
         reopen(tmp_path)
 
@@ -469,7 +469,7 @@ def test_failed_fsync_is_not_tried_again(tmp_path: Path, monkeypatch: pytest.Mon
         raise OSError(errno.EIO, "Input/output error")
 
     with Ledger(tmp_path) as open_ledger:
-        monkeypatch.setattr(ledger.os, "fsync", fails)
+        monkeypatch.setattr(appending.os, "fsync", fails)
         with pytest.raises(StorageError) as caught:
             open_ledger.commit(make(1))
     assert caught.value.exit_code == 74
@@ -479,7 +479,7 @@ def test_failed_fsync_is_not_tried_again(tmp_path: Path, monkeypatch: pytest.Mon
 def test_every_commit_is_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A record is durable when `commit` returns, unless `fsync` is off."""
     calls: list[int] = []
-    monkeypatch.setattr(ledger.os, "fsync", calls.append)
+    monkeypatch.setattr(appending.os, "fsync", calls.append)
     with Ledger(tmp_path / "always") as open_ledger:
         open_ledger.commit(make(1))
     assert len(calls) >= 1

@@ -1,0 +1,85 @@
+"""The summaries of one ledger, kept as its records say. Needs no model."""
+
+from medgemma_cli import summaries
+from medgemma_cli.committing import has_page
+from medgemma_cli.errors import DocumentError, StorageError
+from medgemma_cli.ledger import Entry, Ledger
+
+
+class Projection:
+    """Brings the summaries of an output folder in line with its ledger.
+
+    Attributes:
+        rebuilt: how many were made again.
+        altered: how many were changed by hand, and left.
+    """
+
+    def __init__(self, ledger: Ledger, *, fsync: bool = True) -> None:
+        self.rebuilt = 0
+        self.altered = 0
+        self._ledger = ledger
+        self._fsync = fsync
+
+    def prepare(self, *, fresh: bool = False) -> None:
+        """Make missing summaries again, and sweep the temporary files of a killed run.
+
+        With `fresh`, the old ledger and its summaries move to the quarantine.
+
+        Raises:
+            StorageError: 74, the folder cannot be read or written.
+            ConfigError: 78, there are summaries of a ledger that is gone, and not `fresh`.
+        """
+        ledger = self._ledger
+        try:
+            present = set(summaries.scan(ledger.out))
+            if fresh:
+                folder = ledger.start_over()
+                present -= set(summaries.retire(ledger.out, present, folder))
+            elif not ledger.current:
+                summaries.refuse_orphans(ledger.out, present)
+        except OSError as error:
+            raise StorageError(
+                f"The output folder cannot be read ({error.strerror}).", "Check its permissions."
+            ) from None
+        for slot, entry in ledger.current.items():
+            if slot not in present and not slot.startswith("//"):
+                self.rebuild(entry)
+
+    def check_name(self, name: str, key: str) -> None:
+        """See that a summary may be written there.
+
+        Raises:
+            DocumentError: ``output_exists``.
+        """
+        known = self._ledger.by_key
+        summaries.check_free(self._ledger.out, name, lambda k: k == key or k in known)
+
+    def follow(self, entry: Entry) -> None:
+        """A record stands: see that its summary does, too."""
+        if entry.slot.startswith("//"):
+            return
+        state = summaries.state(f"{self._ledger.out}/{entry.slot}", entry.key, entry.created)
+        if state == "altered":
+            # What stands at the path of a failed record may be the file it failed for.
+            self.altered += entry.status != "failed"
+        elif state != "current":
+            self.rebuild(entry)
+
+    def rebuild(self, entry: Entry) -> None:
+        """Write a record's summary again, if nothing stands in its place that is not ours.
+
+        Raises:
+            StorageError: 74.
+        """
+        record = self._ledger.read(entry)
+        if not has_page(record):
+            return
+        try:
+            self.check_name(entry.slot, entry.key)
+        except DocumentError:
+            self.altered += 1
+            return
+        summaries.write(
+            self._ledger.out, [(entry.slot, summaries.render(record))], fsync=self._fsync
+        )
+        self.rebuilt += 1

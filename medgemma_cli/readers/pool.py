@@ -1,0 +1,238 @@
+"""Reader processes: what crashes, hangs or swells while a document is decoded costs that document.
+
+Each process is started afresh by exec, so that it inherits neither the ledger's lock nor the
+model's memory, and has limits of memory, CPU and wall-clock time ([worker](worker.py)). They
+read ahead of the engine.
+"""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+from multiprocessing.connection import Connection
+from types import TracebackType
+from typing import Protocol, Self
+
+from medgemma_cli import readers
+from medgemma_cli.errors import DocumentError, ModelUnavailableError
+from medgemma_cli.readers import worker
+from medgemma_cli.readers.limits import Content, ReadLimits
+from medgemma_cli.records import Document, Image, Source
+
+SECONDS = 60
+_WORKERS = 4
+_START_SECONDS = 60
+_TIMED_OUT = {-signal.SIGXCPU, -signal.SIGALRM}
+_TRIES = 2
+
+
+class Reading(Protocol):
+    """Decodes documents, perhaps elsewhere.
+
+    Attributes:
+        ahead: how many documents it is worth to have read before they are wanted.
+    """
+
+    ahead: int
+
+    def submit(self, source: Source, blob: readers.Blob, limits: ReadLimits) -> "Future[Document]":
+        """The document in the bytes, or its `DocumentError`, when it is ready."""
+
+
+class InProcess:
+    """Decodes here and now: for tests, and where the bytes are one's own."""
+
+    ahead = 0
+
+    def submit(self, source: Source, blob: readers.Blob, limits: ReadLimits) -> "Future[Document]":
+        """The document in the bytes, or its `DocumentError`; ready at once."""
+        made: Future[Document] = Future()
+        try:
+            made.set_result(readers.decode(source, blob, limits))
+        except DocumentError as error:
+            made.set_exception(error)
+        return made
+
+
+class ReaderPool:
+    """Decodes in processes of its own, started when they are first needed. A context manager.
+
+    Args:
+        workers: how many processes; by default one a core, four at most.
+        seconds: CPU time, and wall-clock time, that one document may take.
+    """
+
+    def __init__(self, workers: int | None = None, *, seconds: int = SECONDS) -> None:
+        count = workers or min(_WORKERS, os.cpu_count() or 1)
+        self.ahead = 2 * count
+        self._seconds = seconds
+        # A thread waits for each process; it has none before its first task.
+        self._threads = ThreadPoolExecutor(count, thread_name_prefix="reader")
+        self._own = threading.local()
+        self._alive: set[_Process] = set()
+        self._closed = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End every process; what was not read yet is not read."""
+        self._closed = True
+        for process in list(self._alive):
+            process.kill()
+        self._threads.shutdown(wait=True, cancel_futures=True)
+        for process in list(self._alive):
+            process.end()
+
+    def submit(self, source: Source, blob: readers.Blob, limits: ReadLimits) -> "Future[Document]":
+        """The document in the bytes, when it is ready.
+
+        The future raises:
+            DocumentError: a code of the reader; ``timeout``; ``limit``; ``reader_crashed``, its
+                process died twice.
+            ModelUnavailableError: 69, no process can be started.
+        """
+        if not blob.data:
+            return InProcess().submit(source, blob, limits)
+        return self._threads.submit(self._decode, source, blob, limits)
+
+    def _decode(self, source: Source, blob: readers.Blob, limits: ReadLimits) -> Document:
+        kind = readers.media_type(source)
+        content = self._read(kind, blob.data, limits)
+        return readers.document(source, blob, content)
+
+    def _read(self, kind: str, data: bytes, limits: ReadLimits) -> Content:
+        code = "reader_crashed"
+        # Again in a new process: the first may have been killed from outside.
+        for _ in range(_TRIES):
+            process = self._process()
+            try:
+                return process.read(kind, data, limits, self._seconds)
+            except DocumentError:
+                raise
+            except (EOFError, OSError, TimeoutError) as error:
+                ended = self._drop(process)
+                if isinstance(error, TimeoutError) or ended in _TIMED_OUT:
+                    code = "timeout"
+                    break
+            if self._closed:
+                break
+        raise DocumentError(code)
+
+    def _process(self) -> "_Process":
+        process = getattr(self._own, "process", None)
+        if process is None:
+            process = self._own.process = _Process()
+            self._alive.add(process)
+        return process
+
+    def _drop(self, process: "_Process") -> int:
+        self._own.process = None
+        self._alive.discard(process)
+        return process.end()
+
+
+class _Process:
+    """One reader process and the socket to it.
+
+    Raises:
+        ModelUnavailableError: 69, it cannot be started.
+    """
+
+    def __init__(self) -> None:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            number = theirs.fileno()
+            command = [sys.executable, "-P", "-m", worker.__name__, str(number)]
+            quiet = None if os.environ.get("MEDGEMMA_DEBUG") else subprocess.DEVNULL
+            try:
+                self._process = subprocess.Popen(
+                    command,
+                    pass_fds=(number,),
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=quiet,
+                    env=_environment(),
+                )
+            except OSError:
+                ours.close()
+                raise _cannot_start() from None
+        self._connection = Connection(ours.detach())
+        try:
+            if not self._connection.poll(_START_SECONDS):
+                raise EOFError
+            self._connection.recv_bytes()
+        except (EOFError, OSError):
+            self.end()
+            raise _cannot_start() from None
+
+    def read(self, kind: str, data: bytes, limits: ReadLimits, seconds: int) -> Content:
+        """What the process makes of the bytes.
+
+        Raises:
+            DocumentError: the reader's code. EOFError, OSError: the process died.
+            TimeoutError: it takes too long, and is to be ended.
+        """
+        task = {"kind": kind, "limits": list(limits), "seconds": seconds}
+        self._connection.send_bytes(json.dumps(task).encode("ascii"))
+        self._connection.send_bytes(data)
+        if not self._connection.poll(seconds):
+            raise TimeoutError
+        head = json.loads(self._connection.recv_bytes())
+        if "code" in head:
+            raise DocumentError(head["code"])
+        text = self._connection.recv_bytes().decode("utf-8", "surrogatepass")
+        return Content(
+            coverage={unit: (seen, total) for unit, (seen, total) in head["coverage"].items()},
+            text=text,
+            images=tuple(
+                Image(width=width, height=height, rgb=self._connection.recv_bytes())
+                for width, height in head["sizes"]
+            ),
+            degraded=tuple(head["degraded"]),
+        )
+
+    def kill(self) -> None:
+        """End it without waiting."""
+        self._process.kill()
+
+    def end(self) -> int:
+        """End it; its exit status, below zero for a signal."""
+        # Asking first: a process that died by itself says of what.
+        if (status := _wait(self._process, 0.2)) is None:
+            self._process.kill()
+            status = self._process.wait()
+        self._connection.close()
+        return status
+
+
+def _wait(process: "subprocess.Popen[bytes]", seconds: float) -> int | None:
+    try:
+        return process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return None
+
+
+def _environment() -> dict[str, str]:
+    """The parent's, without secrets, and with one thread a library: there are many processes."""
+    kept = {name: value for name, value in os.environ.items() if name != "HF_TOKEN"}
+    return kept | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+
+
+def _cannot_start() -> ModelUnavailableError:
+    return ModelUnavailableError(
+        "The reader process cannot be started.",
+        "Check the limits on processes and memory (`ulimit -a`), then run again.",
+    )

@@ -1,0 +1,105 @@
+"""The process in which bytes are decoded: `python -m medgemma_cli.readers.worker FD`.
+
+It speaks over one socket, in frames. A task is a JSON object ({kind, limits, seconds}) and the
+bytes; the answer is a JSON object ({code} or {coverage, degraded, sizes}), the text, and each
+image's pixels. Nothing is unpickled on either side: what is decoded here may be hostile.
+"""
+
+import contextlib
+import json
+import os
+import resource
+import signal
+import sys
+from multiprocessing.connection import Connection
+from typing import Any
+
+from medgemma_cli.readers.limits import ReadLimits
+
+READY = b"ready"
+_PIXEL_BYTES = 24  # of a floating-point picture, its 8-bit form and its RGB form together
+_FILE_BYTES = 16  # of text: four a character, a few times over
+_BASE = 1 << 30
+
+
+def memory_limit(limits: ReadLimits) -> int:
+    """Bytes of address space that decoding within these limits may take."""
+    return _BASE + _PIXEL_BYTES * limits.max_pixels + _FILE_BYTES * limits.max_bytes
+
+
+def serve(connection: Connection) -> None:
+    """Answer tasks until the other side goes away."""
+    connection.send_bytes(READY)
+    while True:
+        try:
+            task = json.loads(connection.recv_bytes())
+            data = connection.recv_bytes()
+        except EOFError:
+            return
+        limits = ReadLimits(*task["limits"])
+        with _bounded(limits, task["seconds"]):
+            head, *rest = _answer(task["kind"], data, limits)
+        connection.send_bytes(json.dumps(head).encode("ascii"))
+        for part in rest:
+            connection.send_bytes(part)
+
+
+@contextlib.contextmanager
+def _bounded(limits: ReadLimits, seconds: int) -> Any:
+    """Die, by signal, of too much time; fail, by MemoryError, of too much memory.
+
+    The alarm holds even if nobody is left to watch: no reader outlives its task by much.
+    """
+    used = sum(resource.getrusage(resource.RUSAGE_SELF)[:2])
+    _lower(resource.RLIMIT_CPU, int(used) + seconds + 1)
+    _lower(resource.RLIMIT_AS, memory_limit(limits))
+    signal.alarm(seconds + 5)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+
+
+def _lower(which: int, wanted: int) -> None:
+    """Set a soft limit, as far as the hard one allows and the system has such limits."""
+    _, hard = resource.getrlimit(which)
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(which, (wanted, hard))
+
+
+def _answer(kind: str, data: bytes, limits: ReadLimits) -> list[Any]:
+    from medgemma_cli import readers
+    from medgemma_cli.errors import DocumentError
+
+    try:
+        content = readers.content(kind, data, limits)
+        text = content.text.encode("utf-8", "surrogatepass")
+    except DocumentError as error:
+        return [{"code": error.code}]
+    except MemoryError:
+        return [{"code": "limit"}]
+    except Exception:  # of a parser: its message may quote the document
+        return [{"code": "reader_crashed"}]
+    head = {
+        "coverage": content.coverage,
+        "degraded": content.degraded,
+        "sizes": [[image.width, image.height] for image in content.images],
+    }
+    return [head, text, *(image.rgb for image in content.images)]
+
+
+def main() -> None:
+    """Serve on the socket whose number is the first argument."""
+    # A terminal's Ctrl-C and a service manager's SIGTERM go to all: the parent decides.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would hold the document
+    with Connection(int(sys.argv[1])) as connection, contextlib.suppress(OSError):
+        serve(connection)
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()
