@@ -10,7 +10,7 @@ OUT ?= summaries
 MODEL ?= google/medgemma-1.5-4b-it
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo summaries test test-all lint format bench clean
+.PHONY: help setup demo summaries test test-all torture lint format bench clean
 
 help:  ## show this help
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ test: setup  ## the tests (under 20 minutes on 2 cores)
 
 test-all: setup  ## the tests, the slow ones too
 	$(BIN)/python -m pytest
+
+torture: setup  ## ten times as many kills as `make test`
+	MEDGEMMA_TORTURE=10 $(BIN)/python -m pytest tests/kill
 
 lint: setup  ## ruff and mypy
 	$(BIN)/ruff check .

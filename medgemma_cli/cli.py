@@ -19,6 +19,7 @@ from medgemma_cli.commands.plan import plan
 from medgemma_cli.commands.rules import rules
 from medgemma_cli.commands.run import run
 from medgemma_cli.commands.status import status
+from medgemma_cli.commands.verify import verify
 from medgemma_cli.errors import (
     INTERRUPTED,
     RUN_AGAIN,
@@ -45,6 +46,7 @@ app.command("ask", no_args_is_help=True)(ask)
 app.command("check", no_args_is_help=True)(check)
 app.command("rules")(rules)
 app.command("status")(status)
+app.command("verify")(verify)
 app.add_typer(templates_command.app, name="templates")
 app.command("doctor")(doctor)
 

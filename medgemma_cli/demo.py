@@ -71,6 +71,7 @@ def convert(step: Step) -> Path:
     try:
         make_folder(work)
         _convert(work, step)
+        _for_owner(work)
         sync_folder(work)
         if target.exists():  # another process was quicker
             shutil.rmtree(work)
@@ -85,6 +86,12 @@ def convert(step: Step) -> Path:
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return target
+
+
+def _for_owner(folder: Path) -> None:
+    """Files 0600 and folders 0700, like everything else that is written."""
+    for path in folder.rglob("*"):
+        path.chmod(0o700 if path.is_dir() else 0o600)
 
 
 def _convert(work: Path, step: Step) -> None:

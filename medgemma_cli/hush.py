@@ -30,7 +30,8 @@ def hush() -> None:
     warnings.showwarning = showwarning
     threading.excepthook = _in_thread
     sys.unraisablehook = _in_finaliser
-    _forbid_core_dumps()
+    if not _debugging():
+        _forbid_core_dumps()
 
 
 def _debugging() -> bool:
@@ -60,5 +61,6 @@ def _say(text: str) -> None:
 def _forbid_core_dumps() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_CORE)
     # Linux does not hold a limit of 0 against a program that takes dumps; it does one of 1.
+    most = 0 if hard == 0 else 1
     with contextlib.suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_CORE, (0 if hard == 0 else 1, hard))
+        resource.setrlimit(resource.RLIMIT_CORE, (most, most))

@@ -153,6 +153,15 @@ def write(out: Path, pages: Iterable[tuple[str, str]], *, fsync: bool = True) ->
 
 def scan(out: Path) -> Iterator[str]:
     """Every Markdown file under OUT, as a relative name; sweeps temporary files left by a kill."""
+    for name in walk(out):
+        if is_temporary(name):
+            (out / name).unlink(missing_ok=True)
+        else:
+            yield name
+
+
+def walk(out: Path) -> Iterator[str]:
+    """Every Markdown file and every temporary file under OUT; of the quarantine only these."""
     stack = [""]
     while stack:
         prefix = stack.pop()
@@ -160,12 +169,18 @@ def scan(out: Path) -> Iterator[str]:
             for entry in entries:
                 name = prefix + entry.name
                 if entry.is_dir(follow_symlinks=False):
-                    if name != QUARANTINE:
-                        stack.append(name + "/")
-                elif entry.name.startswith(TEMPORARY) and entry.name.endswith(".tmp"):
-                    Path(entry.path).unlink(missing_ok=True)
-                elif entry.name.endswith(".md") and entry.is_file(follow_symlinks=False):
+                    stack.append(name + "/")
+                elif is_temporary(name) or (
+                    name.endswith(".md")
+                    and not name.startswith(f"{QUARANTINE}/")
+                    and entry.is_file(follow_symlinks=False)
+                ):
                     yield name
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a name is that of a file that was to be renamed into place."""
+    return os.path.basename(name).startswith(TEMPORARY) and name.endswith(".tmp")
 
 
 def refuse_orphans(out: Path, names: Iterable[str]) -> None:

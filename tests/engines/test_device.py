@@ -107,7 +107,7 @@ Undisturbed = Callable[[list[Prompt]], dict[str, str]]
 def test_too_many_lines_in_a_pass(
     make_engine: MakeEngine, undisturbed: Undisturbed, most: int
 ) -> None:
-    """Out of memory with more than so many lines, always: the batch halves until it fits."""
+    """Fault 77: no memory for more than so many lines, ever: the batch halves until it fits."""
 
     def fault(cache: Any, kwargs: dict[str, Any]) -> Exception | None:
         over = isinstance(cache, Step) and len(kwargs["position_ids"]) > most
@@ -126,7 +126,7 @@ def test_too_many_lines_in_a_pass(
 
 @pytest.mark.parametrize("at", [1, 3, 9])
 def test_once_in_the_middle(make_engine: MakeEngine, undisturbed: Undisturbed, at: int) -> None:
-    """One pass of decoding fails: only its documents are noted, and the batch grows back."""
+    """Fault 77: one pass fails: only its documents are noted, and the batch grows back."""
     passes = 0
 
     def fault(cache: Any, kwargs: dict[str, Any]) -> Exception | None:
@@ -148,7 +148,7 @@ def test_once_in_the_middle(make_engine: MakeEngine, undisturbed: Undisturbed, a
 
 
 def test_too_many_prompts_in_a_pass(make_engine: MakeEngine, undisturbed: Undisturbed) -> None:
-    """Out of memory where more than two prompts are shown: they are shown in halves."""
+    """Fault 77: no memory where more than two prompts are shown: they are shown in halves."""
 
     def fault(cache: Any, kwargs: dict[str, Any]) -> Exception | None:
         shown = kwargs.get("input_ids", kwargs.get("inputs_embeds"))
@@ -181,7 +181,7 @@ def hostile(prompts: list[Prompt], at: int) -> tuple[list[Prompt], str]:
 def test_one_document_is_at_fault(
     make_engine: MakeEngine, undisturbed: Undisturbed, at: int, error: Exception, code: str
 ) -> None:
-    """It costs one answer, with the reason; all the others are as they would have been."""
+    """Faults 77 and 78: one answer is lost, with its reason; the others are as they would be."""
     engine = make_engine(batch_size=8)
     token = engine.encoder().data("Ω")[0]
 
@@ -198,7 +198,7 @@ def test_one_document_is_at_fault(
 
 
 def test_a_lost_device_ends_the_run(make_engine: MakeEngine) -> None:
-    """No document is at fault: the run ends with 69, not with failed documents."""
+    """Fault 84: no document is at fault: the run ends with 69, not with failed documents."""
     passes = 0
 
     def fault(cache: Any, kwargs: dict[str, Any]) -> Exception | None:
@@ -389,7 +389,7 @@ def test_a_slow_reader_does_not_hold_back_what_is_done(make_engine: MakeEngine) 
 
 
 def test_a_run_with_too_little_memory(make_engine: MakeEngine, tmp_path: Path) -> None:
-    """One record a document, all of them ok or flagged, and the halving is in `degraded`."""
+    """Fault 77: a record each, all of them ok or flagged, and the halving is in `degraded`."""
     notes = tmp_path / "in"
     notes.mkdir()
     for i in range(12):

@@ -60,7 +60,7 @@ def test_control_tokens_equal_the_templates_own(encoder: Encoder, attack: str) -
 
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_the_text_survives(encoder: Encoder, attack: str) -> None:
-    """Neutralising changes the tokens, never the text."""
+    """Faults 87 to 89: neutralising changes the tokens, never the text."""
     assert encoder.tokenizer.decode(encoder.data(attack)) == attack
 
 
@@ -79,7 +79,7 @@ def rendered(encoder: Encoder, text: str) -> list[int]:
 def test_an_injected_instruction_is_flagged_and_stays_in_its_turn(
     encoder: Encoder, attack: str
 ) -> None:
-    """Flagged for review, and the ids open and close the template's own turns, in their order."""
+    """Faults 87 and 91: flagged, and the ids open and close the template's own turns, in order."""
     assert [flag.rule for flag in triage(f"BP 120/80. {attack}")] == ["prompt_injection"]
     known = encoder.tokenizer.get_vocab()
     control = [
@@ -94,7 +94,7 @@ def test_an_injected_instruction_is_flagged_and_stays_in_its_turn(
 @settings(max_examples=200, deadline=None)
 @given(pieces=st.lists(PIECES, max_size=8))
 def test_no_text_makes_a_control_token(encoder: Encoder, pieces: list[str]) -> None:
-    """Whatever is joined to whatever."""
+    """Faults 87 to 89: whatever is joined to whatever."""
     ids = encoder.data("".join(pieces))
     assert not encoder.control.intersection(ids)
 

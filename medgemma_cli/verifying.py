@@ -1,0 +1,222 @@
+"""Ledger, summaries and sources against each other, without the model: what differs, and repair.
+
+Looks only, unless told to repair. What it repairs is what follows from the ledger; a source that
+changed or went away is told of, and the next run takes a changed one up.
+"""
+
+import contextlib
+import hashlib
+import os
+import re
+import shutil
+import stat
+from collections import Counter
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+from pydantic import ValidationError
+
+from medgemma_cli import readers, summaries
+from medgemma_cli.committing import has_page
+from medgemma_cli.errors import DocumentError
+from medgemma_cli.files import make_folder
+from medgemma_cli.ledger import ATTEMPTS, QUARANTINE, RECORDS, Entry, Ledger
+from medgemma_cli.ledger.lines import parse_line, raw_lines
+from medgemma_cli.readers.pool import Reading
+from medgemma_cli.records import Document, Record, Source
+
+REPAIRABLE = {
+    "torn_line": "the last line is unfinished",
+    "no_newline": "the last line lacks its newline",
+    "damaged_line": "a line is no record, and is not in the quarantine yet",
+    "summary_missing": "the summary is not there",
+    "summary_stale": "the summary is of another record",
+    "summary_altered": "the summary was changed by hand",
+    "summary_outdated": "the summary is not what this version would write",
+    "summary_orphan": "a summary that no current record has",
+    "temporary_file": "a file that a killed run left",
+    "permissions": "others than the owner may read it",
+}
+FINAL = {
+    "record_invalid": "the record does not fit its schema",
+    "summary_blocked": "a file not written here is at the summary's path",
+    "source_gone": "the source is not where it was read",
+    "source_changed": "the source has other bytes than were summarised",
+    "quote_not_found": "a quote does not stand where the record says",
+}
+KINDS = REPAIRABLE | FINAL
+_SPACES = re.compile(r"\s+")
+
+
+class Difference(NamedTuple):
+    """Something that is not as the ledger says.
+
+    Attributes:
+        kind: one of `KINDS`.
+        name: the summary, source or file that it is about, as printable text.
+        repaired: whether it is as it should be now.
+    """
+
+    kind: str
+    name: str
+    repaired: bool = False
+
+
+class Verifier:
+    """Compares one output folder with itself and its sources.
+
+    Args:
+        ledger: open; for writing if `repair`.
+        reading: decodes sources again, so that quotes are looked up; None: leave sources alone.
+
+    Attributes:
+        counts: records, summaries and sources that were looked at, and sources that could not be.
+    """
+
+    def __init__(self, ledger: Ledger, reading: Reading | None, *, repair: bool = False) -> None:
+        self.counts: Counter[str] = Counter()
+        self._ledger = ledger
+        self._out = ledger.out
+        self._reading = reading
+        self._repair = repair
+        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+        self._quarantine = self._out / QUARANTINE / stamp
+
+    def differences(self) -> Iterator[Difference]:
+        """All of them: the folder's, then each current record's.
+
+        Raises:
+            OSError: the folder cannot be read, or not be repaired.
+            StorageError: 74.
+        """
+        yield from self._folder()
+        for entry in list(self._ledger.current.values()):
+            self.counts["records"] += 1
+            try:
+                record = self._ledger.read(entry)
+            except ValidationError:
+                yield Difference("record_invalid", entry.source)
+                continue
+            yield from self._summary(entry, record)
+            yield from self._source(record)
+
+    # -- the folder ---------------------------------------------------------------------------
+
+    def _folder(self) -> Iterator[Difference]:
+        for name in sorted(summaries.walk(self._out)):
+            if summaries.is_temporary(name):
+                yield self._mended("temporary_file", name, lambda path: path.unlink())
+            elif name not in self._ledger.current and summaries.key_of(self._out / name):
+                yield self._mended("summary_orphan", name, self._retire)
+        for name in (RECORDS, ATTEMPTS):
+            yield from self._private(name)
+
+    def _private(self, name: str) -> Iterator[Difference]:
+        path = self._out / name
+        with contextlib.suppress(FileNotFoundError):
+            if stat.S_IMODE(path.lstat().st_mode) & 0o077:
+                yield self._mended("permissions", name, lambda path: path.chmod(0o600))
+
+    def _mended(self, kind: str, name: str, mend: Callable[[Path], object]) -> Difference:
+        if self._repair:
+            mend(self._out / name)
+        return Difference(kind, name, repaired=self._repair)
+
+    def _retire(self, path: Path) -> None:
+        """Move a file of ours to the quarantine."""
+        target = self._quarantine / path.relative_to(self._out)
+        make_folder(target.parent)
+        os.replace(path, target)
+
+    # -- a record and its summary -------------------------------------------------------------
+
+    def _summary(self, entry: Entry, record: Record) -> Iterator[Difference]:
+        if not has_page(record):
+            return
+        self.counts["summaries"] += 1
+        path = self._out / entry.slot
+        state = summaries.state(str(path), entry.key, entry.created)
+        if state == "current" and path.read_bytes() != summaries.render(record).encode():
+            state = "outdated"
+        if state != "current":
+            try:
+                known = self._ledger.by_key
+                summaries.check_free(self._out, entry.slot, lambda key: key in known)
+            except DocumentError:
+                # Ours once, by its place in the ledger; or a folder or link in the way.
+                if path.is_symlink() or not path.is_file():
+                    yield Difference("summary_blocked", entry.slot)
+                    return
+            yield self._mended(f"summary_{state}", entry.slot, lambda _: self._rewrite(record))
+        else:
+            yield from self._private(entry.slot)
+
+    def _rewrite(self, record: Record) -> None:
+        """Write a summary again; a copy of what a hand changed goes to the quarantine."""
+        assert record.summary is not None
+        path = self._out / record.summary
+        if path.is_file() and not path.is_symlink():
+            target = self._quarantine / record.summary
+            make_folder(target.parent)
+            shutil.copyfile(path, target)
+            target.chmod(0o600)
+        summaries.write(self._out, [(record.summary, summaries.render(record))])
+
+    # -- a record and its source --------------------------------------------------------------
+
+    def _source(self, record: Record) -> Iterator[Difference]:
+        unread = record.sha256 is None or record.origin == "-"
+        if self._reading is None or unread:
+            return
+        if not os.path.exists(record.origin):
+            if "\\" in record.origin:  # a name that is not UTF-8 is kept in a form for reading
+                self.counts["sources not checked"] += 1
+            else:
+                yield Difference("source_gone", record.source)
+            return
+        self.counts["sources"] += 1
+        source = Source(place=record.origin, relative=record.source, origin=record.origin)
+        limits = readers.ReadLimits(max_bytes=max(record.bytes or 0, 1))
+        try:
+            blob = readers.load(source, limits)
+        except DocumentError:
+            yield Difference("source_changed", record.source)
+            return
+        if blob.sha256 != record.sha256:
+            yield Difference("source_changed", record.source)
+        elif record.quotes and not self._quotes_stand(record, source, blob):
+            yield Difference("quote_not_found", record.source)
+
+    def _quotes_stand(self, record: Record, source: Source, blob: readers.Blob) -> bool:
+        assert self._reading is not None
+        try:
+            document: Document = self._reading.submit(source, blob, readers.ReadLimits()).result()
+        except DocumentError:
+            # Read with other limits or another encoding then.
+            self.counts["sources not checked"] += 1
+            return True
+        text = document.text
+        return all(_fold(text[q.start : q.end]) == _fold(q.text) for q in record.quotes)
+
+
+def _fold(text: str) -> str:
+    return _SPACES.sub(" ", text).strip()
+
+
+def ledger_differences(out: Path) -> Iterator[Difference]:
+    """What is wrong with the lines of the ledger; looks only: opening it for writing repairs it.
+
+    Raises:
+        ConfigError: 78, a newer ledger.
+    """
+    for offset, raw in raw_lines(out / RECORDS):
+        name = f"{RECORDS} at byte {offset}"
+        whole = parse_line(raw) is not None
+        if not raw.endswith(b"\n"):
+            yield Difference("no_newline" if whole else "torn_line", name)
+        elif not whole:
+            copy = out / QUARANTINE / f"line-{hashlib.sha256(raw).hexdigest()[:16]}"
+            if not copy.exists():
+                yield Difference("damaged_line", name)
