@@ -68,14 +68,17 @@ class Committer:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        with self._changed:
-            self._closed = True
-            self._changed.notify()
-            # What ends the run already is what the user is told.
-            with contextlib.suppress(Exception) if error is not None else contextlib.nullcontext():
-                self.flush()
-        if self._most > 1:
-            self._timer.join()
+        try:
+            with self._changed:
+                self._closed = True
+                self._changed.notify()
+                # What ends the run already is what the user is told.
+                told = error is not None
+                with contextlib.suppress(Exception) if told else contextlib.nullcontext():
+                    self.flush()
+        finally:
+            if self._most > 1:
+                self._timer.join()
 
     def put(self, record: Record) -> None:
         """Commit a record; its summary follows within the group.

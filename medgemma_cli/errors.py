@@ -54,6 +54,12 @@ class ModelUnavailableError(MedgemmaError):
     exit_code = UNAVAILABLE
 
 
+class MissingExtraError(MedgemmaError):
+    """A command needs packages that are installed only when asked for."""
+
+    exit_code = UNAVAILABLE
+
+
 class OutputError(MedgemmaError):
     """The output folder cannot be written; said before the model loads."""
 

@@ -17,6 +17,8 @@ def make_folder(path: Path) -> None:
         path = path.parent
     for folder in reversed(missing):
         folder.mkdir(mode=0o700, exist_ok=True)
+        with contextlib.suppress(PermissionError):  # one may write into it, and not read it
+            sync_folder(folder.parent)
 
 
 def write_all(descriptor: int, data: bytes) -> None:
@@ -45,11 +47,11 @@ def replace_files(pairs: Iterable[tuple[str | Path, bytes]], *, fsync: bool = Tr
     waiting: list[tuple[str, str]] = []
     try:
         for path, data in pairs:
-            waiting.append((_temporary(os.path.dirname(path), data), str(path)))
+            waiting.append((_temporary(_folder(path), data), str(path)))
         if fsync:
             for temporary, _ in waiting:
                 _sync(temporary)
-        folders = {os.path.dirname(path): None for _, path in waiting}
+        folders = {_folder(path): None for _, path in waiting}
         while waiting:
             os.replace(*waiting[0])
             del waiting[0]
@@ -62,6 +64,10 @@ def replace_files(pairs: Iterable[tuple[str | Path, bytes]], *, fsync: bool = Tr
             sync_folder(folder)
 
 
+def _folder(path: str | Path) -> str:
+    return os.path.dirname(path) or "."
+
+
 def _temporary(folder: str, data: bytes) -> str:
     if not os.path.isdir(folder):
         make_folder(Path(folder))
@@ -69,13 +75,14 @@ def _temporary(folder: str, data: bytes) -> str:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     descriptor = os.open(temporary, flags, 0o600)
     try:
-        write_all(descriptor, data)
+        try:
+            write_all(descriptor, data)
+        finally:
+            os.close(descriptor)  # which may fail, too, on a disk across a network
     except OSError:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
         raise
-    finally:
-        os.close(descriptor)
     return temporary
 
 

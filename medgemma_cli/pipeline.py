@@ -134,6 +134,9 @@ class Run:
     def _suspects_alone(self) -> None:
         """What may have brought a process down: the least suspected first, so that all go on."""
         self._attempts.alone = True
+        if self._later:
+            count = len(self._later)
+            self._reporter.note(f"{count} documents were under way when a run died: now one by one")
         for key in sorted(self._later, key=self._attempts.crashes):
             if not self._keep_going():
                 return

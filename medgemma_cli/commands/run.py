@@ -255,9 +255,6 @@ def _execute(
     ):
         for warning in ledger.warnings:
             reporter.note(f"warning: {warning}")
-        if attempts.suspects:
-            count = len(attempts.suspects)
-            reporter.note(f"{count} documents were under way when a run died: last, one by one")
         process = Run(
             job,
             ledger,

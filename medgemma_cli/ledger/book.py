@@ -59,6 +59,8 @@ class Ledger:
             make_folder(self.out)
             self._lock = Lock(self.out)
             self._file = AppendOnly(self.path, fsync=self._fsync)
+            if self._fsync:
+                sync_folder(self.out)  # the ledger's name must last, too
             self._open(self._file)
         except (OSError, StorageError) as error:
             self.close()

@@ -9,6 +9,7 @@ Where neither speaks, nobody is to blame.
 import contextlib
 import faulthandler
 import os
+import stat
 from pathlib import Path
 
 TRACE = ".crash"
@@ -60,12 +61,15 @@ class Trace:
         """Stop listening, and remove the file."""
         faulthandler.disable()
         os.close(self._descriptor)
-        self._path.unlink(missing_ok=True)
+        # Left behind it is empty, and an empty trace tells of no crash.
+        with contextlib.suppress(OSError):
+            self._path.unlink()
 
 
 def last_trace(out: Path) -> bytes:
     """What the last crash left; empty if there was none."""
-    try:
-        return (out / TRACE).read_bytes()
-    except OSError:
-        return b""
+    path = out / TRACE
+    with contextlib.suppress(OSError):
+        if stat.S_ISREG(path.lstat().st_mode):
+            return path.read_bytes()
+    return b""

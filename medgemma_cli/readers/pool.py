@@ -2,7 +2,8 @@
 
 Each process is started afresh by exec, so that it inherits neither the ledger's lock nor the
 model's memory, and has limits of memory, CPU and wall-clock time ([worker](worker.py)). They
-read ahead of the engine.
+read ahead of the engine. What they answer is not trusted: a process whose answer makes no sense
+is ended like one that died.
 """
 
 import json
@@ -12,13 +13,14 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Protocol, Self
 
 from medgemma_cli import readers
-from medgemma_cli.errors import DocumentError, ModelUnavailableError
+from medgemma_cli.errors import FAULTS, DocumentError, ModelUnavailableError
 from medgemma_cli.readers import worker
 from medgemma_cli.readers.limits import Content, ReadLimits
 from medgemma_cli.records import Document, Image, Source
@@ -26,8 +28,10 @@ from medgemma_cli.records import Document, Image, Source
 SECONDS = 60
 _WORKERS = 4
 _START_SECONDS = 60
-_TIMED_OUT = {-signal.SIGXCPU, -signal.SIGALRM}
 _TRIES = 2
+# What a terminal or a service manager sends to all processes: the parent decides.
+_OUTSIDE = {signal.SIGINT, signal.SIGTERM}
+_SECRETS = ("HF_", "HUGGING_FACE_")
 
 
 class Reading(Protocol):
@@ -53,7 +57,7 @@ class InProcess:
         made: Future[Document] = Future()
         try:
             made.set_result(readers.decode(source, blob, limits))
-        except DocumentError as error:
+        except Exception as error:
             made.set_exception(error)
         return made
 
@@ -63,7 +67,7 @@ class ReaderPool:
 
     Args:
         workers: how many processes; by default one a core, four at most.
-        seconds: CPU time, and wall-clock time, that one document may take.
+        seconds: CPU time that one document may take; of wall-clock time it has twice as much.
     """
 
     def __init__(self, workers: int | None = None, *, seconds: int = SECONDS) -> None:
@@ -71,8 +75,11 @@ class ReaderPool:
         self.ahead = 2 * count
         self._seconds = seconds
         # A thread waits for each process; it has none before its first task.
-        self._threads = ThreadPoolExecutor(count, thread_name_prefix="reader")
+        self._threads = ThreadPoolExecutor(
+            count, thread_name_prefix="reader", initializer=_block_signals
+        )
         self._own = threading.local()
+        self._changing = threading.Lock()
         self._alive: set[_Process] = set()
         self._closed = False
 
@@ -89,12 +96,14 @@ class ReaderPool:
 
     def close(self) -> None:
         """End every process; what was not read yet is not read."""
-        self._closed = True
-        for process in list(self._alive):
-            process.kill()
+        with self._changing:
+            self._closed = True
+            for process in self._alive:
+                process.kill()
         self._threads.shutdown(wait=True, cancel_futures=True)
-        for process in list(self._alive):
+        for process in self._alive:
             process.end()
+        self._alive.clear()
 
     def submit(self, source: Source, blob: readers.Blob, limits: ReadLimits) -> "Future[Document]":
         """The document in the bytes, when it is ready.
@@ -115,32 +124,44 @@ class ReaderPool:
 
     def _read(self, kind: str, data: bytes, limits: ReadLimits) -> Content:
         code = "reader_crashed"
-        # Again in a new process: the first may have been killed from outside.
+        # Again in a new process: the first may have been killed, or stopped for a while.
         for _ in range(_TRIES):
             process = self._process()
             try:
                 return process.read(kind, data, limits, self._seconds)
             except DocumentError:
                 raise
-            except (EOFError, OSError, TimeoutError) as error:
+            except Exception as error:  # it died, hangs, or makes no sense
                 ended = self._drop(process)
-                if isinstance(error, TimeoutError) or ended in _TIMED_OUT:
-                    code = "timeout"
-                    break
+                if ended == -signal.SIGXCPU:
+                    raise DocumentError("timeout") from None
+                late = isinstance(error, TimeoutError) or ended == -signal.SIGALRM
+                code = "timeout" if late else "reader_crashed"
             if self._closed:
                 break
         raise DocumentError(code)
 
     def _process(self) -> "_Process":
-        process = getattr(self._own, "process", None)
-        if process is None:
-            process = self._own.process = _Process()
+        process: _Process | None = getattr(self._own, "process", None)
+        if process is not None:
+            return process
+        process = _Process()
+        with self._changing:
             self._alive.add(process)
+            if self._closed:
+                process.kill()
+        try:
+            process.wait()
+        except (EOFError, OSError):
+            self._drop(process)
+            raise _cannot_start() from None
+        self._own.process = process
         return process
 
     def _drop(self, process: "_Process") -> int:
         self._own.process = None
-        self._alive.discard(process)
+        with self._changing:
+            self._alive.discard(process)
         return process.end()
 
 
@@ -152,7 +173,10 @@ class _Process:
     """
 
     def __init__(self) -> None:
-        ours, theirs = socket.socketpair()
+        try:
+            ours, theirs = socket.socketpair()
+        except OSError:
+            raise _cannot_start() from None
         with theirs:
             number = theirs.fileno()
             command = [sys.executable, "-P", "-m", worker.__name__, str(number)]
@@ -170,39 +194,54 @@ class _Process:
                 ours.close()
                 raise _cannot_start() from None
         self._connection = Connection(ours.detach())
-        try:
-            if not self._connection.poll(_START_SECONDS):
-                raise EOFError
-            self._connection.recv_bytes()
-        except (EOFError, OSError):
-            self.end()
-            raise _cannot_start() from None
+
+    def wait(self) -> None:
+        """Until it is ready.
+
+        Raises:
+            EOFError, OSError: it died. TimeoutError: it takes too long.
+        """
+        self._receive(time.monotonic() + _START_SECONDS, len(worker.READY))
 
     def read(self, kind: str, data: bytes, limits: ReadLimits, seconds: int) -> Content:
         """What the process makes of the bytes.
 
         Raises:
-            DocumentError: the reader's code. EOFError, OSError: the process died.
-            TimeoutError: it takes too long, and is to be ended.
+            DocumentError: the reader's code.
+            TimeoutError: it takes too long.
+            EOFError, OSError: the process died.
+            Exception: of any other kind, it answers nonsense.
+
+        After all but the first it is to be ended: what else it says belongs to no document.
         """
         task = {"kind": kind, "limits": list(limits), "seconds": seconds}
+        ends = time.monotonic() + worker.wall_clock(seconds)
+        most = worker.memory_limit(limits)
+        if self._connection.poll():
+            raise EOFError  # it is gone, or said something that nobody asked
         self._connection.send_bytes(json.dumps(task).encode("ascii"))
         self._connection.send_bytes(data)
-        if not self._connection.poll(seconds):
-            raise TimeoutError
-        head = json.loads(self._connection.recv_bytes())
+        head = json.loads(self._receive(ends, most))
         if "code" in head:
-            raise DocumentError(head["code"])
-        text = self._connection.recv_bytes().decode("utf-8", "surrogatepass")
+            raise DocumentError(head["code"] if head["code"] in FAULTS else "reader_crashed")
+        text = self._receive(ends, most).decode("utf-8", "surrogatepass")
+        images = []
+        for width, height in head["sizes"]:
+            rgb = self._receive(ends, most)
+            if width < 1 or height < 1 or len(rgb) != 3 * width * height:
+                raise ValueError
+            images.append(Image(width=width, height=height, rgb=rgb))
         return Content(
             coverage={unit: (seen, total) for unit, (seen, total) in head["coverage"].items()},
             text=text,
-            images=tuple(
-                Image(width=width, height=height, rgb=self._connection.recv_bytes())
-                for width, height in head["sizes"]
-            ),
+            images=tuple(images),
             degraded=tuple(head["degraded"]),
         )
+
+    def _receive(self, ends: float, most: int) -> bytes:
+        if not self._connection.poll(max(0.0, ends - time.monotonic())):
+            raise TimeoutError
+        return self._connection.recv_bytes(most)
 
     def kill(self) -> None:
         """End it without waiting."""
@@ -225,9 +264,14 @@ def _wait(process: "subprocess.Popen[bytes]", seconds: float) -> int | None:
         return None
 
 
+def _block_signals() -> None:
+    """In a thread that starts readers: they inherit it, and are deaf from their first moment."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _OUTSIDE)
+
+
 def _environment() -> dict[str, str]:
     """The parent's, without secrets, and with one thread a library: there are many processes."""
-    kept = {name: value for name, value in os.environ.items() if name != "HF_TOKEN"}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(_SECRETS)}
     return kept | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
