@@ -11,6 +11,7 @@ from typing import Annotated, NoReturn, cast
 import typer
 
 from medgemma_cli import __version__
+from medgemma_cli.commands import evaluate as evaluate_command
 from medgemma_cli.commands import templates as templates_command
 from medgemma_cli.commands.ask import ask
 from medgemma_cli.commands.check import check
@@ -47,6 +48,7 @@ app.command("check", no_args_is_help=True)(check)
 app.command("rules")(rules)
 app.command("status")(status)
 app.command("verify")(verify)
+app.add_typer(evaluate_command.app, name="eval")
 app.add_typer(templates_command.app, name="templates")
 app.command("doctor")(doctor)
 

@@ -31,7 +31,7 @@ def hush() -> None:
     threading.excepthook = _in_thread
     sys.unraisablehook = _in_finaliser
     if not _debugging():
-        _forbid_core_dumps()
+        forbid_core_dumps()
 
 
 def _debugging() -> bool:
@@ -58,7 +58,8 @@ def _say(text: str) -> None:
         sys.stderr.write(f"medgemma: {text}\n")
 
 
-def _forbid_core_dumps() -> None:
+def forbid_core_dumps() -> None:
+    """From now on this process leaves no image of its memory, nor do those it starts."""
     _, hard = resource.getrlimit(resource.RLIMIT_CORE)
     # Linux does not hold a limit of 0 against a program that takes dumps; it does one of 1.
     most = 0 if hard == 0 else 1

@@ -8,16 +8,14 @@ by one.
 
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from medgemma_cli import templates
 from medgemma_cli.committing import Committer
 from medgemma_cli.engines.base import Engine, always, check_fits
 from medgemma_cli.errors import FAULTS, DocumentError, one_document
+from medgemma_cli.intake import Decided, Intake
 from medgemma_cli.job import Job
 from medgemma_cli.ledger import CRASHES, Attempts, Entry, Ledger
 from medgemma_cli.planning import Decision, Planner
@@ -30,14 +28,6 @@ from medgemma_cli.safety.verdict import Verdict, judge
 from medgemma_cli.totals import Totals
 
 __all__ = ["Run", "Totals"]
-
-
-class _Decided(NamedTuple):
-    """A source on its way: what is to be done with it, and its document where that is read."""
-
-    decision: Decision
-    document: "Future[Document] | None" = None
-    seconds: float = 0.0
 
 
 @dataclass
@@ -83,13 +73,14 @@ class Run:
         self._engine = engine
         self._reporter = reporter
         self._attempts = attempts if attempts is not None else Attempts(ledger)
-        self._reading = reading if reading is not None else InProcess()
         self._keep_going = keep_going
         self._on_record = on_record
         self._all_rules = all_rules
         self._pending: dict[str, _Pending] = {}
         self._later: dict[str, list[Decision]] = {}
         self._planner = Planner(job, ledger, engine.identity)
+        reading = reading if reading is not None else InProcess()
+        self._intake = Intake(self._planner, reading, job.read_limits, keep_going)
         self._projection = Projection(ledger, fsync=job.fsync)
         self._committer = Committer(ledger, self._tell, fsync=job.fsync)
         self._telling = threading.Lock()
@@ -114,7 +105,7 @@ class Run:
             self._generate(self._prompts(sources))
             self._suspects_alone()
         waiting = sum(1 + len(pending.followers) for pending in self._pending.values())
-        self.totals.left += waiting + sum(map(len, self._later.values()))
+        self.totals.left += self._intake.left + waiting + sum(map(len, self._later.values()))
         self.totals.rebuilt = self._projection.rebuilt
         self.totals.altered = self._projection.altered
         return self.totals
@@ -144,13 +135,13 @@ class Run:
             self._generate(self._alone(first, others))
 
     def _alone(self, first: Decision, others: list[Decision]) -> Iterator[Prompt]:
-        yield from self._forward(self._read(first, 0.0))
+        yield from self._forward(self._intake.read(first))
         for other in others:
-            same = _Decided(other._replace(action="duplicate", entry=None))
+            same = Decided(other._replace(action="duplicate", entry=None))
             yield from self._forward(self._first(same))
 
     def _prompts(self, sources: Iterable[Source]) -> Iterator[Prompt]:
-        for decided in self._read_ahead(sources):
+        for decided in self._intake.stream(sources):
             decision = decided.decision
             key = decision.key
             if decision.action == "duplicate" and decision.entry is None:
@@ -160,37 +151,14 @@ class Run:
             else:
                 yield from self._forward(decided)
 
-    def _read_ahead(self, sources: Iterable[Source]) -> Iterator[_Decided]:
-        """Decisions in order; documents are being read while earlier ones are with the engine."""
-        ahead: deque[_Decided] = deque()
-        for source in sources:
-            if not self._keep_going():
-                self.totals.left += 1
-                break
-            started = time.perf_counter()
-            decision = self._planner.decide(source)
-            ahead.append(self._read(decision, time.perf_counter() - started))
-            while len(ahead) > self._reading.ahead:
-                yield ahead.popleft()
-        while ahead and self._keep_going():
-            yield ahead.popleft()
-        self.totals.left += len(ahead)
-
-    def _read(self, decision: Decision, seconds: float) -> _Decided:
-        if decision.action != "infer" or decision.blob is None:
-            return _Decided(decision, None, seconds)
-        limits = self.job.read_limits
-        document = self._reading.submit(decision.source, decision.blob, limits)
-        return _Decided(decision, document, seconds)
-
-    def _first(self, decided: _Decided) -> _Decided:
+    def _first(self, decided: Decided) -> Decided:
         """A duplicate of what this run took before: of its record, if that is there and good."""
         decision = decided.decision
         entry = self._ledger.by_key.get(decision.key)
         waiting = decision.key in self._pending or decision.key in self._later
         if waiting or entry is None or entry.status == "failed":
             wanted = decision._replace(action="infer")
-            return _Decided(wanted) if waiting else self._read(wanted, decided.seconds)
+            return Decided(wanted) if waiting else self._intake.read(wanted, decided.seconds)
         return decided._replace(decision=decision._replace(entry=entry))
 
     def _suspect(self, decision: Decision) -> None:
@@ -204,7 +172,7 @@ class Run:
 
     # -- one document forward -----------------------------------------------------------------
 
-    def _forward(self, decided: _Decided) -> Iterator[Prompt]:
+    def _forward(self, decided: Decided) -> Iterator[Prompt]:
         """At most one prompt for the engine; none where the document ended here."""
         decision = decided.decision
         if decision.action == "infer":
@@ -218,7 +186,7 @@ class Run:
         else:
             self._settle(decision)
 
-    def _admit(self, decided: _Decided) -> Prompt | None:
+    def _admit(self, decided: Decided) -> Prompt | None:
         """Read and render; a prompt for the engine, or None when it ended here."""
         decision, started, document = decided.decision, time.perf_counter(), None
         assert decided.document is not None

@@ -142,6 +142,7 @@ def run(
 
     started = time.monotonic()
     seconds = parse_duration(max_time) if max_time is not None else None
+    gate = wiring.make_gate(fail_on or [])
     chosen = wiring.load_template(template, system)
     job = Job(
         template=chosen,
@@ -196,7 +197,7 @@ def run(
             device=device,
             seconds=seconds,
             fresh=fresh,
-            fail_on=wiring.make_gate(fail_on or []),
+            fail_on=gate,
             json_lines=json_lines,
             quiet=quiet,
             verbose=verbose,

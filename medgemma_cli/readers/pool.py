@@ -223,7 +223,9 @@ class _Process:
         self._connection.send_bytes(data)
         head = json.loads(self._receive(ends, most))
         if "code" in head:
-            raise DocumentError(head["code"] if head["code"] in FAULTS else "reader_crashed")
+            if head["code"] not in FAULTS:
+                raise ValueError
+            raise DocumentError(head["code"])
         text = self._receive(ends, most).decode("utf-8", "surrogatepass")
         images = []
         for width, height in head["sizes"]:

@@ -14,6 +14,7 @@ import sys
 from multiprocessing.connection import Connection
 from typing import Any
 
+from medgemma_cli import hush
 from medgemma_cli.readers.limits import ReadLimits
 
 READY = b"ready"
@@ -101,7 +102,7 @@ def main() -> None:
     # them blocked while this starts.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would hold the document
+    hush.forbid_core_dumps()
     with Connection(int(sys.argv[1])) as connection, contextlib.suppress(OSError):
         serve(connection)
     os._exit(0)

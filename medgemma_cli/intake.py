@@ -1,0 +1,67 @@
+"""Sources in, decided documents out: in order, and read ahead of the engine."""
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
+from typing import NamedTuple
+
+from medgemma_cli.planning import Decision, Planner
+from medgemma_cli.readers.limits import ReadLimits
+from medgemma_cli.readers.pool import Reading
+from medgemma_cli.records import Document, Source
+
+
+class Decided(NamedTuple):
+    """A source on its way: what is to be done with it, and its document where that is read.
+
+    `seconds` is what deciding took, reading the bytes included.
+    """
+
+    decision: Decision
+    document: "Future[Document] | None" = None
+    seconds: float = 0.0
+
+
+class Intake:
+    """Decides on sources and has the documents read that are to be inferred.
+
+    Attributes:
+        left: how many sources, at least, were found and not given out.
+    """
+
+    def __init__(
+        self,
+        planner: Planner,
+        reading: Reading,
+        limits: ReadLimits,
+        keep_going: Callable[[], bool],
+    ) -> None:
+        self.left = 0
+        self._planner = planner
+        self._reading = reading
+        self._limits = limits
+        self._keep_going = keep_going
+
+    def stream(self, sources: Iterable[Source]) -> Iterator[Decided]:
+        """In the order of the sources; documents are being read while earlier ones are used."""
+        ahead: deque[Decided] = deque()
+        for source in sources:
+            if not self._keep_going():
+                self.left += 1
+                break
+            started = time.perf_counter()
+            decision = self._planner.decide(source)
+            ahead.append(self.read(decision, time.perf_counter() - started))
+            while len(ahead) > self._reading.ahead:
+                yield ahead.popleft()
+        while ahead and self._keep_going():
+            yield ahead.popleft()
+        self.left += len(ahead)
+
+    def read(self, decision: Decision, seconds: float = 0.0) -> Decided:
+        """Have the document of a decision read, if it is to be inferred and its bytes are here."""
+        if decision.action != "infer" or decision.blob is None:
+            return Decided(decision, None, seconds)
+        document = self._reading.submit(decision.source, decision.blob, self._limits)
+        return Decided(decision, document, seconds)
