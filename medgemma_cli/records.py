@@ -129,11 +129,14 @@ class Usage(Frozen):
 class ChoiceScore(Frozen):
     """The probabilities of a choice's options, which sum to 1.
 
-    `at` is the character of the generation's text at which the value begins.
+    `at` is the character of the generation's text at which the value begins. `logs` has the
+    natural logarithms behind them, before they were normalised over the options: of each option's
+    whole string, up to its closing quotation mark. Empty where an engine cannot tell.
     """
 
     at: int
     options: dict[str, float]
+    logs: dict[str, float] = Field(default_factory=dict)
 
 
 class Generation(Frozen):

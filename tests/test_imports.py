@@ -13,6 +13,7 @@ import medgemma_cli
 PACKAGE = Path(medgemma_cli.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 HEAVY = {"torch", "transformers", "PIL", "numpy", "bitsandbytes", "llguidance", "accelerate"}
+HEAVY |= {"rouge_score", "sacrebleu", "nltk"}
 LATE = HEAVY | {"jinja2", "yaml", "rich", "huggingface_hub", "dotenv", "psutil", "tokenizers"}
 
 _TELL = """
@@ -64,6 +65,8 @@ def roots(path: Path, *, top: bool) -> set[str]:
         ("run", "--help"),
         ("plan", "--help"),
         ("ask", "--help"),
+        ("eval", "--help"),
+        ("eval", "qa", "--help"),
         ("--version",),
         ("templates",),
     ],
@@ -115,7 +118,7 @@ def test_only_commands_choose_an_engine(path: Path) -> None:
     assert wired == [] and loaders == []
 
 
-@pytest.mark.parametrize("name", ["records", "errors", "display", "files"])
+@pytest.mark.parametrize("name", ["records", "errors", "display", "files", "hush"])
 def test_the_ground_imports_nothing_local(name: str) -> None:
     """Records and errors (and two helpers that say so) stand on nothing of the package."""
     assert "medgemma_cli" not in roots(PACKAGE / f"{name}.py", top=False)
@@ -139,6 +142,7 @@ def test_stages_know_records_errors_and_themselves(folder: str) -> None:
         "quoting",
         "sentences",
         "display",
+        "hush",
         folder,
     )
     for path in (PACKAGE / folder).glob("*.py"):

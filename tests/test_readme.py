@@ -34,6 +34,8 @@ def shell(tmp_path: Path) -> "Shell":
     (tmp_path / "summary.md").write_text("Bisoprolol was stopped.")
     pair = '{"id": "1", "source": "Bisoprolol was stopped.", "output": "Bisoprolol was stopped."}'
     (tmp_path / "pairs.jsonl").write_text(pair + "\n")
+    reference = '{"source": "a.md", "reference": "No chest pain."}'
+    (tmp_path / "references.jsonl").write_text(reference + "\n")
     shutil.copy(ROOT / "raw" / "images" / "he-like-tile.png", tmp_path / "film.png")
     shutil.copytree(ROOT / "raw", tmp_path / "raw")
     return Shell(tmp_path)

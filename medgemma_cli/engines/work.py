@@ -5,7 +5,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from medgemma_cli import choices
 from medgemma_cli.engines.encoding import Encoded
 from medgemma_cli.engines.lookup import Lookup
 from medgemma_cli.engines.writing import Answer, JsonAnswer
@@ -98,6 +97,6 @@ class Line:
         assert choice is not None and isinstance(answer, JsonAnswer)
         self.choice = None
         if all(map(math.isfinite, choice.logs)):
-            answer.choose(choice.options, choices.normalised(choice.logs))
+            answer.choose(choice.options, choice.logs)
         else:
             answer.fail()

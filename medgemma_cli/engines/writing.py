@@ -153,14 +153,15 @@ class JsonAnswer(Answer):
         whole: bool = self.matcher.validate_tokens(tokens) == len(tokens)
         return whole
 
-    def choose(self, tokens: list[list[int]], probabilities: list[float]) -> None:
-        """Write one of the `options`, given as tokens, now that their probabilities are known."""
+    def choose(self, tokens: list[list[int]], logs: list[float]) -> None:
+        """Write one of the `options`, given as tokens, now that their log-likelihoods are known."""
         path = self._state.path
         names = self._plan.choices[path]
-        scored = dict(zip(names, probabilities, strict=True))
+        scored = dict(zip(names, choices.normalised(logs), strict=True))
         chosen = choices.pick(scored, self._plan.rules.get(path))
         at = self._state.size - self._state.in_string
-        self.scores = (*self.scores, ChoiceScore(at=at, options=scored))
+        whole = dict(zip(names, logs, strict=True))
+        self.scores = (*self.scores, ChoiceScore(at=at, options=scored, logs=whole))
         self._write(tokens[names.index(chosen)])
 
     def close(self) -> bool:

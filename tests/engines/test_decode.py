@@ -95,6 +95,8 @@ def check_scores(engine: LocalEngine, asked: Prompt, answer: Answer) -> None:
         logs = [plain_log(engine, asked, before, compiler.tokens(head)) for head in heads]
         assert sum(score.options.values()) == pytest.approx(1)
         assert list(score.options.values()) == pytest.approx(normalised(logs), abs=1e-4)
+        assert list(score.logs) == list(score.options)
+        assert list(score.logs.values()) == pytest.approx(logs, abs=1e-3)
 
 
 @pytest.mark.parametrize("kind", ["t", "i"])

@@ -64,7 +64,7 @@ class Driver:
                 shares = model.dirichlet(np.ones(len(options)))
                 shares = np.sort(shares) if taste else shares
                 tokens = [self.compiler.tokens(option) for option in options]
-                answer.choose(tokens, shares.tolist())
+                answer.choose(tokens, np.log(shares).tolist())
                 continue
             mask = self.compiler.bits([(answer.matcher, 0)], 1)[0].copy()
             answer.restrict(mask)
