@@ -9,7 +9,7 @@ from pathlib import Path
 TEMPORARY = ".medgemma-"
 
 
-def make_folder(path: Path) -> None:
+def make_folder(path: Path, *, fsync: bool = True) -> None:
     """Make a folder and its missing parents, each readable by its owner alone (0700)."""
     missing = []
     while not path.is_dir():
@@ -17,8 +17,9 @@ def make_folder(path: Path) -> None:
         path = path.parent
     for folder in reversed(missing):
         folder.mkdir(mode=0o700, exist_ok=True)
-        with contextlib.suppress(PermissionError):  # one may write into it, and not read it
-            sync_folder(folder.parent)
+        if fsync:
+            with contextlib.suppress(PermissionError):  # one may write into it, and not read it
+                sync_folder(folder.parent)
 
 
 def write_all(descriptor: int, data: bytes) -> None:
@@ -47,7 +48,7 @@ def replace_files(pairs: Iterable[tuple[str | Path, bytes]], *, fsync: bool = Tr
     waiting: list[tuple[str, str]] = []
     try:
         for path, data in pairs:
-            waiting.append((_temporary(_folder(path), data), str(path)))
+            waiting.append((_temporary(_folder(path), data, fsync=fsync), str(path)))
         if fsync:
             for temporary, _ in waiting:
                 _sync(temporary)
@@ -68,9 +69,9 @@ def _folder(path: str | Path) -> str:
     return os.path.dirname(path) or "."
 
 
-def _temporary(folder: str, data: bytes) -> str:
+def _temporary(folder: str, data: bytes, *, fsync: bool) -> str:
     if not os.path.isdir(folder):
-        make_folder(Path(folder))
+        make_folder(Path(folder), fsync=fsync)
     temporary = f"{folder}/{TEMPORARY}{secrets.token_hex(8)}.tmp"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     descriptor = os.open(temporary, flags, 0o600)

@@ -74,7 +74,8 @@ class Engine(Protocol):
         comes back with an `error` code and does not disturb the others. Before each batch
         `keep_going` is asked; after a no, prompts taken but not begun get no answer. `begin` is
         told the ids of prompts that are begun together, before they are, maybe in another thread;
-        what it raises ends the run.
+        of none, before something is begun that is no prompt's fault (loading the model). What it
+        raises ends the run.
 
         Raises:
             ModelUnavailableError: the model cannot be loaded or the device was lost.

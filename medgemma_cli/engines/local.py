@@ -300,6 +300,10 @@ class LocalEngine:
         if first is None:
             return
         self.encoder().encode(first)
+        if self._decoder is None:
+            begin(())  # if loading brings the process down, no document did
+            self.decoder()
+            begin([first.id])
         decoders = [self.decoder()]
         assert self._capacity is not None
 

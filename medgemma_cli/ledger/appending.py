@@ -1,5 +1,6 @@
 """A file that only grows, by whole lines; a failed write leaves it as it was."""
 
+import contextlib
 import errno
 import os
 from pathlib import Path
@@ -35,7 +36,9 @@ class AppendOnly:
         try:
             write_all(self._descriptor, data)
         except OSError as error:
-            os.ftruncate(self._descriptor, self.size)
+            # Where even this fails there is a torn tail, for the next opening to mend.
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._descriptor, self.size)
             raise storage_error(error) from None
         offset = self.size
         self.size += len(data)

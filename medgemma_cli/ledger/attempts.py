@@ -7,14 +7,19 @@ outside blames nobody, however often it comes.
 """
 
 import contextlib
+import errno
 import hashlib
 import json
+import os
+import secrets
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from medgemma_cli.files import replace_file
+from medgemma_cli.files import make_folder, replace_file
 from medgemma_cli.ledger import endings
 from medgemma_cli.ledger.appending import AppendOnly, storage_error
 from medgemma_cli.ledger.book import QUARANTINE, Ledger
@@ -22,6 +27,49 @@ from medgemma_cli.ledger.lines import raw_lines, read_object
 
 ATTEMPTS = "attempts.jsonl"
 CRASHES = 3
+_MOST = 1_000_000  # a count over it is damage
+
+
+@dataclass
+class _Story:
+    """What the lines of a journal tell, one after the other; damaged ones tell nothing.
+
+    Attributes:
+        carried: suspects of earlier runs: key → crashes, and the ledger's size at that time.
+        open: whether the last run began something and came to no end.
+        mark: of its beginning, see `endings`.
+    """
+
+    carried: dict[str, tuple[int, int]] = field(default_factory=dict)
+    open: bool = False
+    mark: object = None
+    _prepared: dict[str, tuple[int, bool]] = field(default_factory=dict)
+    _generated: dict[str, tuple[int, bool]] = field(default_factory=dict)
+
+    def take(self, line: dict[str, Any]) -> None:
+        """One more line."""
+        alone = line.get("alone") is True
+        match line:
+            case {"event": "suspect", "key": str(key), "crashes": int(crashes), "at": int(at)}:
+                if 0 <= crashes <= _MOST:
+                    self.carried[key] = (crashes, at)
+            case {"event": "start"}:
+                self.open, self.mark = True, line.get("mark")
+                self._prepared, self._generated = {}, {}
+            case {"event": "end"}:
+                self.open = False
+            case {"event": "prepare", "key": str(key), "at": int(at)}:
+                # The host makes one ready after the other.
+                self.open, self._prepared = True, {key: (at, alone)}
+            case {"event": "generate", "keys": list(keys), "at": int(at)}:
+                self.open = True
+                self._generated |= {key: (at, alone) for key in keys if isinstance(key, str)}
+            case {"event": "load"}:
+                self._prepared = {key: (at, False) for key, (at, _) in self._prepared.items()}
+
+    def under_way(self) -> dict[str, tuple[int, bool]]:
+        """What the last run had begun: key → the ledger's size then, and whether it was alone."""
+        return self._prepared | self._generated
 
 
 class Attempts:
@@ -31,7 +79,7 @@ class Attempts:
     document's fault.
 
     Args:
-        ledger: open; says what has come to a record since.
+        ledger: open; says what has come to a record since, and is warned of what is amiss.
         trace: whether a crash of this process leaves its trace in the folder.
 
     Attributes:
@@ -45,6 +93,7 @@ class Attempts:
         self._trace: endings.Trace | None = None
         self._file: AppendOnly | None = None
         self._writing = threading.Lock()  # host and device both write
+        self._closed = False
         self.suspects: dict[str, int] = {}
         self.alone = False
 
@@ -54,16 +103,23 @@ class Attempts:
         Raises:
             StorageError: 74.
         """
-        lines = self._read()
-        starts = [n for n, line in enumerate(lines) if line.get("event") == "start"]
-        self.suspects = self._carried(lines)
-        if starts and lines[-1].get("event") != "end":
-            session = lines[starts[-1] :]
-            crashed = self._keep_trace() or endings.out_of_memory(session[0].get("mark"))
-            for key, alone in self._under_way(session).items():
-                self.suspects[key] = self.suspects.get(key, 0) + (crashed and alone)
+        story = self._read()
+        self.suspects = {
+            key: crashes
+            for key, (crashes, at) in story.carried.items()
+            if not self._settled(key, at, failed=crashes == 0)
+        }
+        if story.open:
+            crashed = self._keep_trace() or endings.out_of_memory(story.mark)
+            for key, (at, alone) in story.under_way().items():
+                if not self._settled(key, at, failed=True):
+                    self.suspects[key] = self.suspects.get(key, 0) + (crashed and alone)
             # At once: the next run must not find this death again, nor forget it.
             self._begin()
+        elif self._wants_trace:
+            # A kill after an orderly end may have left it, empty.
+            with contextlib.suppress(OSError):
+                (self._ledger.out / endings.TRACE).unlink()
         return self
 
     def __exit__(
@@ -72,66 +128,67 @@ class Attempts:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._file is not None:
-            # With the disk full there may be no room to say so; then there are suspects.
-            with contextlib.suppress(Exception):
-                self._write({"event": "end"})
-            self._file.close()
-        if self._trace is not None:
-            self._trace.close()
-        self._file = self._trace = None
+        with self._writing:
+            # The device's thread may not know yet that this is the end.
+            self._closed = True
+            if self._file is not None:
+                # With the disk full there may be no room to say so; then there are suspects.
+                with contextlib.suppress(Exception):
+                    self._file.append(_END)
+                self._file.close()
+            if self._trace is not None:
+                self._trace.close()
+            self._file = self._trace = None
 
     # -- the run before -----------------------------------------------------------------------
 
-    def _read(self) -> list[dict[str, Any]]:
+    def _read(self) -> _Story:
+        story = _Story()
+        try:
+            for line in self._lines():
+                story.take(line)
+        except OSError as error:
+            self._ledger.warnings.append(
+                f"{ATTEMPTS} cannot be read ({error.strerror}): what was under way when a run died "
+                "is not known."
+            )
+        return story
+
+    def _lines(self) -> Iterator[dict[str, Any]]:
+        """All lines; after an orderly end those that are carried on, which stand first."""
+        if not os.path.lexists(self._path):
+            return
         if not self._path.is_file():
-            return []
-        read = (read_object(raw) for _, raw in raw_lines(self._path))
-        return [line for line in read if line is not None]
+            raise OSError(errno.EINVAL, "not a regular file")
+        with self._path.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - len(_END)))
+            ended = file.read() == _END
+        for _, raw in raw_lines(self._path):
+            if (line := read_object(raw)) is not None:
+                if ended and line.get("event") == "start":
+                    return
+                yield line
 
-    def _carried(self, lines: list[dict[str, Any]]) -> dict[str, int]:
-        """Suspects of earlier runs that have come to nothing better than a failure since."""
-        return {
-            key: line["crashes"]
-            for line in lines
-            if line.get("event") == "suspect"
-            and isinstance(key := line.get("key"), str)
-            and isinstance(line.get("crashes"), int)
-            and not self._settled(key, line.get("at"), failed=line["crashes"] == 0)
-        }
+    def _settled(self, key: str, at: int, *, failed: bool) -> bool:
+        """Whether the key has had a record since; with `failed`, a failure will do.
 
-    def _under_way(self, session: list[dict[str, Any]]) -> dict[str, bool]:
-        """Keys that were begun and not finished → whether they were alone."""
-        found: dict[str, tuple[object, bool]] = {}
-        prepared: dict[str, tuple[object, bool]] = {}
-        for line in session:
-            told = (line.get("at"), line.get("alone") is True)
-            if line.get("event") == "prepare":
-                # The host makes one ready after the other.
-                prepared = {str(line.get("key")): told}
-            elif line.get("event") == "generate" and isinstance(line.get("keys"), list):
-                found.update({str(key): told for key in line["keys"]})
-        return {
-            key: alone
-            for key, (at, alone) in {**prepared, **found}.items()
-            if not self._settled(key, at, failed=True)
-        }
-
-    def _settled(self, key: str, at: object, *, failed: bool) -> bool:
-        """Whether the key has had a record since; with `failed`, a failure will do."""
+        What was noted behind the ledger's end belongs to a ledger that is gone.
+        """
         entry = self._ledger.by_key.get(key)
-        if entry is None or not isinstance(at, int) or entry.offset < at:
-            return False
-        return failed or entry.status != "failed"
+        if at > self._ledger.size:
+            return True
+        return entry is not None and entry.offset >= at and (failed or entry.status != "failed")
 
     def _keep_trace(self) -> bool:
         """Whether a crash left its trace, which is kept in the quarantine."""
         trace = endings.last_trace(self._ledger.out)
-        if trace:
-            name = f"crash-{hashlib.sha256(trace).hexdigest()[:16]}"
-            with contextlib.suppress(OSError):
-                replace_file(self._ledger.out / QUARANTINE / name, trace)
-        return bool(trace)
+        if not trace:
+            return False
+        name = f"crash-{hashlib.sha256(trace).hexdigest()[:16]}"
+        with contextlib.suppress(OSError):
+            replace_file(self._ledger.out / QUARANTINE / name, trace)
+            self._ledger.warnings.append(f"the run before crashed; see {QUARANTINE}/{name}.")
+        return True
 
     # -- this run -----------------------------------------------------------------------------
 
@@ -146,24 +203,36 @@ class Attempts:
     def generate(self, keys: Sequence[str]) -> None:
         """These go to the device together; may be called in the device's thread.
 
+        With none, what comes now is no document's fault: the model is loaded.
+
         Raises:
             StorageError: 74.
         """
-        self._note({"event": "generate", "keys": list(keys)})
+        self._note({"event": "generate", "keys": list(keys)} if keys else {"event": "load"})
 
     def crashes(self, key: str) -> int:
         """How often the process crashed while this document was alone."""
         return self.suspects.get(key, 0)
 
     def forget(self) -> None:
-        """A new ledger begins, and with it a new count."""
+        """A new ledger begins, and with it a new count.
+
+        Raises:
+            StorageError: 74.
+        """
         self.suspects.clear()
+        with self._writing:
+            if os.path.lexists(self._path):
+                self._begin()
 
     def _note(self, line: dict[str, Any]) -> None:
         with self._writing:
+            if self._closed:
+                return
             if self._file is None:
                 self._begin()
-            self._write({**line, "at": self._ledger.size, "alone": self.alone})
+            assert self._file is not None
+            self._file.append(_encoded({**line, "at": self._ledger.size, "alone": self.alone}))
 
     def _begin(self) -> None:
         """Put what is still of interest in place of the old lines."""
@@ -173,17 +242,27 @@ class Attempts:
         ]
         lines.append({"event": "start", "mark": endings.mark()})
         try:
+            self._make_way(self._path)
             replace_file(self._path, b"".join(map(_encoded, lines)), fsync=False)
+            if self._file is not None:
+                self._file.close()
             self._file = AppendOnly(self._path, fsync=False)
-            if self._wants_trace:
+            if self._wants_trace and self._trace is None:
+                self._make_way(self._ledger.out / endings.TRACE)
                 self._trace = endings.Trace(self._ledger.out)
         except OSError as error:
             raise storage_error(error) from None
 
-    def _write(self, line: dict[str, Any]) -> None:
-        assert self._file is not None
-        self._file.append(_encoded(line))
+    def _make_way(self, path: Path) -> None:
+        """Whatever stands where a file of ours belongs goes to the quarantine."""
+        if os.path.lexists(path) and (path.is_symlink() or not path.is_file()):
+            folder = self._ledger.out / QUARANTINE
+            make_folder(folder)
+            os.replace(path, folder / f"{path.name.strip('.')}-{secrets.token_hex(8)}")
 
 
 def _encoded(line: dict[str, Any]) -> bytes:
     return json.dumps(line, separators=(",", ":")).encode("ascii") + b"\n"
+
+
+_END = _encoded({"event": "end"})

@@ -56,7 +56,7 @@ class Ledger:
             self._peek()
             return self
         try:
-            make_folder(self.out)
+            make_folder(self.out, fsync=self._fsync)
             self._lock = Lock(self.out)
             self._file = AppendOnly(self.path, fsync=self._fsync)
             if self._fsync:
