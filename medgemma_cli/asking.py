@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 
 from medgemma_cli import identity, readers, summaries, templates
+from medgemma_cli.committing import has_page
 from medgemma_cli.engines.base import Engine, check_fits
 from medgemma_cli.errors import FAULTS, DocumentError
 from medgemma_cli.job import Job
@@ -114,7 +115,6 @@ def _check_name(decision: Decision, ledger: Ledger | None) -> None:
 def _keep(record: Record, ledger: Ledger | None) -> Record:
     if ledger is not None:
         ledger.commit(record)
-        refused = record.error is not None and record.error.code == "output_exists"
-        if record.summary is not None and not refused:
+        if record.summary is not None and has_page(record):
             summaries.write(ledger.out, [(record.summary, summaries.render(record))])
     return record

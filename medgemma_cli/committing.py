@@ -18,11 +18,12 @@ from medgemma_cli.records import Record
 
 GROUP = 32
 WAIT = 0.02
+_NO_PLACE = {"output_exists", "output_too_long"}
 
 
 def has_page(record: Record) -> bool:
     """Whether a record has a summary file: not where a file of somebody else stands."""
-    refused = record.error is not None and record.error.code == "output_exists"
+    refused = record.error is not None and record.error.code in _NO_PLACE
     return record.summary is not None and not refused
 
 

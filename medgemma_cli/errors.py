@@ -161,6 +161,9 @@ FAULTS: dict[str, Fault] = {
     "engine": Fault(
         "generate", "failed", "The engine failed on this document; run again with --debug."
     ),
+    "output_too_long": Fault(
+        "write", "failed", "The path of its summary is too long; choose a shorter -o."
+    ),
     "poison": Fault(
         "generate",
         "failed",

@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from concurrent.futures import Future
 from typing import NamedTuple
 
@@ -26,6 +26,9 @@ class Decided(NamedTuple):
 class Intake:
     """Decides on sources and has the documents read that are to be inferred.
 
+    Args:
+        later: keys whose documents are not to be read yet.
+
     Attributes:
         left: how many sources, at least, were found and not given out.
     """
@@ -36,12 +39,14 @@ class Intake:
         reading: Reading,
         limits: ReadLimits,
         keep_going: Callable[[], bool],
+        later: Container[str] = (),
     ) -> None:
         self.left = 0
         self._planner = planner
         self._reading = reading
         self._limits = limits
         self._keep_going = keep_going
+        self._later = later
 
     def stream(self, sources: Iterable[Source]) -> Iterator[Decided]:
         """In the order of the sources; documents are being read while earlier ones are used."""
@@ -52,7 +57,9 @@ class Intake:
                 break
             started = time.perf_counter()
             decision = self._planner.decide(source)
-            ahead.append(self.read(decision, time.perf_counter() - started))
+            seconds = time.perf_counter() - started
+            waits = decision.key in self._later
+            ahead.append(Decided(decision) if waits else self.read(decision, seconds))
             while len(ahead) > self._reading.ahead:
                 yield ahead.popleft()
         while ahead and self._keep_going():

@@ -9,6 +9,7 @@ by one.
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 
 from medgemma_cli import templates
@@ -17,7 +18,7 @@ from medgemma_cli.engines.base import Engine, always, check_fits
 from medgemma_cli.errors import FAULTS, DocumentError, one_document
 from medgemma_cli.intake import Decided, Intake
 from medgemma_cli.job import Job
-from medgemma_cli.ledger import CRASHES, Attempts, Entry, Ledger
+from medgemma_cli.ledger import CRASHES, Attempts, DamagedRecordError, Entry, Ledger
 from medgemma_cli.planning import Decision, Planner
 from medgemma_cli.progress import Reporter
 from medgemma_cli.projection import Projection
@@ -28,6 +29,8 @@ from medgemma_cli.safety.verdict import Verdict, judge
 from medgemma_cli.totals import Totals
 
 __all__ = ["Run", "Totals"]
+
+_LOOK = 0.2  # seconds between looks at whether to go on
 
 
 @dataclass
@@ -78,9 +81,11 @@ class Run:
         self._all_rules = all_rules
         self._pending: dict[str, _Pending] = {}
         self._later: dict[str, list[Decision]] = {}
+        self._answered: set[str] = set()
         self._planner = Planner(job, ledger, engine.identity)
         reading = reading if reading is not None else InProcess()
-        self._intake = Intake(self._planner, reading, job.read_limits, keep_going)
+        suspects = self._attempts.suspects
+        self._intake = Intake(self._planner, reading, job.read_limits, keep_going, suspects)
         self._projection = Projection(ledger, fsync=job.fsync)
         self._committer = Committer(ledger, self._tell, fsync=job.fsync)
         self._telling = threading.Lock()
@@ -131,10 +136,10 @@ class Run:
         for key in sorted(self._later, key=self._attempts.crashes):
             if not self._keep_going():
                 return
-            first, *others = self._later.pop(key)
-            self._generate(self._alone(first, others))
+            self._generate(self._alone(key))
 
-    def _alone(self, first: Decision, others: list[Decision]) -> Iterator[Prompt]:
+    def _alone(self, key: str) -> Iterator[Prompt]:
+        first, *others = self._later.pop(key)
         yield from self._forward(self._intake.read(first))
         for other in others:
             same = Decided(other._replace(action="duplicate", entry=None))
@@ -156,7 +161,8 @@ class Run:
         decision = decided.decision
         entry = self._ledger.by_key.get(decision.key)
         waiting = decision.key in self._pending or decision.key in self._later
-        if waiting or entry is None or entry.status == "failed":
+        failed = entry is not None and entry.status == "failed"
+        if waiting or entry is None or (failed and decision.key not in self._answered):
             wanted = decision._replace(action="infer")
             return Decided(wanted) if waiting else self._intake.read(wanted, decided.seconds)
         return decided._replace(decision=decision._replace(entry=entry))
@@ -165,8 +171,8 @@ class Run:
         """Take it last; or never again, if it crashed the process too often."""
         crashes = self._attempts.crashes(decision.key)
         allowed = max(CRASHES, self.job.max_attempts if self.job.retry_failed else 0)
-        if crashes >= allowed:
-            self._refuse(decision._replace(attempt=max(crashes, decision.attempt)), "poison")
+        if crashes >= allowed and not self.job.force:
+            self._refuse(decision._replace(attempt=crashes), "poison")
         else:
             self._later.setdefault(decision.key, []).append(decision)
 
@@ -184,7 +190,7 @@ class Run:
             assert decision.error is not None
             self._refuse(decision, decision.error)
         else:
-            self._settle(decision)
+            yield from self._settle(decision)
 
     def _admit(self, decided: Decided) -> Prompt | None:
         """Read and render; a prompt for the engine, or None when it ended here."""
@@ -194,6 +200,9 @@ class Run:
         try:
             with one_document():
                 self._check_path(decision)
+                if not self._awaited(decided.document):
+                    self._intake.left += 1
+                    return None
                 document = decided.document.result()
                 prompt = templates.render(
                     self.job.template, document, decision.key, self.job.limits, self.job.question
@@ -207,6 +216,13 @@ class Run:
         held = decision._replace(blob=None)
         self._pending[decision.key] = _Pending(held, _light(document), prompt.contract, seconds)
         return prompt
+
+    def _awaited(self, document: "Future[Document]") -> bool:
+        """Whether a document came; a reader that takes its time does not hold up a stop."""
+        while not wait([document], _LOOK).done:
+            if not self._keep_going():
+                return False
+        return True
 
     def _check_path(self, decision: Decision) -> None:
         if decision.name is not None:
@@ -235,18 +251,25 @@ class Run:
             seconds=seconds,
         )
         self.totals.answered(generation)
+        self._answered.add(decision.key)
         self._committer.put(record)
         for follower in pending.followers:
             self._copy(follower, record)
 
-    def _settle(self, decision: Decision) -> None:
-        """A decision that needs no inference."""
+    def _settle(self, decision: Decision) -> Iterator[Prompt]:
+        """A decision that needs no inference, unless its record turns out to be damaged."""
         assert decision.entry is not None
-        if decision.action == "cached":
-            self._keep(decision.entry)
-            return
-        record = self._ledger.read(decision.entry)
-        self._copy(decision, record, reused=decision.action == "reuse")
+        try:
+            if decision.action == "cached":
+                self._keep(decision.entry)
+            else:
+                record = self._ledger.read(decision.entry)
+                self._copy(decision, record, reused=decision.action == "reuse")
+        except DamagedRecordError:
+            self._ledger.drop(decision.entry)
+            self._reporter.note("warning: a damaged record is in quarantine/; it is done again")
+            again = decision._replace(action="infer", entry=None)
+            yield from self._forward(self._intake.read(again))
 
     def _copy(self, decision: Decision, record: Record, *, reused: bool = False) -> None:
         """Append another name's record, or an earlier one of the same name, as current."""
@@ -273,6 +296,10 @@ class Run:
         self._committer.put(copy)
 
     def _refuse(self, decision: Decision, code: str, document: Document | None = None) -> None:
+        try:
+            self._check_path(decision)
+        except DocumentError as error:
+            code = error.code  # its page may not be written there, either
         verdict = Verdict(FAULTS[code].status, error=code)
         self._committer.put(
             make_record(self.job, self._engine.info, decision, verdict, document=document)

@@ -1,9 +1,9 @@
 """The summaries of one ledger, kept as its records say. Needs no model."""
 
 from medgemma_cli import summaries
-from medgemma_cli.committing import has_page
+from medgemma_cli.committing import GROUP, has_page
 from medgemma_cli.errors import DocumentError, StorageError
-from medgemma_cli.ledger import Entry, Ledger
+from medgemma_cli.ledger import DamagedRecordError, Entry, Ledger
 
 
 class Projection:
@@ -41,9 +41,13 @@ class Projection:
             raise StorageError(
                 f"The output folder cannot be read ({error.strerror}).", "Check its permissions."
             ) from None
-        for slot, entry in ledger.current.items():
+        for slot, entry in list(ledger.current.items()):
             if slot not in present and not slot.startswith("//"):
                 self.rebuild(entry)
+        # What a kill can have left of an older version is that of the last group at most.
+        last = sorted(ledger.current.values(), key=lambda entry: entry.offset)[-GROUP:]
+        for entry in last:
+            self.follow(entry, count=False)
 
     def check_name(self, name: str, key: str) -> None:
         """See that a summary may be written there.
@@ -54,24 +58,30 @@ class Projection:
         known = self._ledger.by_key
         summaries.check_free(self._ledger.out, name, lambda k: k == key or k in known)
 
-    def follow(self, entry: Entry) -> None:
-        """A record stands: see that its summary does, too."""
+    def follow(self, entry: Entry, *, count: bool = True) -> None:
+        """A record stands: see that its summary does, too. `count` it, if it was altered."""
         if entry.slot.startswith("//"):
             return
         state = summaries.state(f"{self._ledger.out}/{entry.slot}", entry.key, entry.created)
         if state == "altered":
             # What stands at the path of a failed record may be the file it failed for.
-            self.altered += entry.status != "failed"
+            self.altered += count and entry.status != "failed"
         elif state != "current":
             self.rebuild(entry)
 
     def rebuild(self, entry: Entry) -> None:
         """Write a record's summary again, if nothing stands in its place that is not ours.
 
+        A damaged record is dropped from the ledger's index: its document runs again.
+
         Raises:
             StorageError: 74.
         """
-        record = self._ledger.read(entry)
+        try:
+            record = self._ledger.read(entry)
+        except DamagedRecordError:
+            self._ledger.drop(entry)
+            return
         if not has_page(record):
             return
         try:

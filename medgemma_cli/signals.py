@@ -58,6 +58,7 @@ class Stopper:
 
     def _watch(self, reader: socket.socket) -> None:
         deadline: float | None = None
+        signalled = False  # the time may have been up before
         while True:
             wait = None if deadline is None else max(0.0, deadline - time.monotonic())
             if not select.select([reader], [], [], wait)[0]:
@@ -69,8 +70,9 @@ class Stopper:
             number = got[0]
             if number not in _CODES:
                 continue
-            if self.code is not None:
+            if signalled:
                 _leave(_CODES[signal.Signals(number)])
+            signalled = True
             self.code = _CODES[signal.Signals(number)]
             if number == signal.SIGTERM:
                 deadline = time.monotonic() + TERM_DEADLINE

@@ -16,6 +16,7 @@ from medgemma_cli.records import Record
 MARK = "medgemma.summary/1"
 QUARANTINE = "quarantine"
 _NAME_BYTES = 255
+_PATH_BYTES = 4000  # of 4,096, with room for a temporary file's name
 _TAIL = 300
 _BLOCK = re.compile(
     rb"\n<!-- medgemma\.summary/1 key=([0-9a-f]{64}) created=(\S{1,40})"
@@ -121,19 +122,30 @@ def check_free(out: Path, name: str, known: Callable[[str], bool]) -> None:
     `known` says whether a key is one of this ledger: another's summaries are not ours either.
 
     Raises:
-        DocumentError: ``output_exists``.
+        DocumentError: ``output_exists``; ``output_too_long``, the system takes no such path.
     """
-    at = str(out)
-    for part in name.split("/")[:-1]:
-        at = f"{at}/{part}"
-        if os.path.islink(at) or (os.path.lexists(at) and not os.path.isdir(at)):
-            raise DocumentError("output_exists")
+    check_parents(out, name)
     path = f"{out}/{name}"
     if not os.path.lexists(path) or os.path.islink(path):
         return
     key = key_of(path)
     if key is None or not known(key):
         raise DocumentError("output_exists")
+
+
+def check_parents(out: Path, name: str) -> None:
+    """Refuse a path that is too long, or that leads over a link or a file on its way.
+
+    Raises:
+        DocumentError: ``output_too_long``, ``output_exists``.
+    """
+    if len(os.fsencode(os.path.abspath(f"{out}/{name}"))) > _PATH_BYTES:
+        raise DocumentError("output_too_long")
+    at = str(out)
+    for part in name.split("/")[:-1]:
+        at = f"{at}/{part}"
+        if os.path.islink(at) or (os.path.lexists(at) and not os.path.isdir(at)):
+            raise DocumentError("output_exists")
 
 
 def write(out: Path, pages: Iterable[tuple[str, str]], *, fsync: bool = True) -> None:

@@ -6,7 +6,6 @@ changed or went away is told of, and the next run takes a changed one up.
 
 import contextlib
 import hashlib
-import os
 import re
 import shutil
 import stat
@@ -16,13 +15,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from pydantic import ValidationError
-
 from medgemma_cli import readers, summaries
 from medgemma_cli.committing import has_page
 from medgemma_cli.errors import DocumentError
 from medgemma_cli.files import make_folder
-from medgemma_cli.ledger import ATTEMPTS, QUARANTINE, RECORDS, Entry, Ledger
+from medgemma_cli.ledger import (
+    ATTEMPTS,
+    QUARANTINE,
+    RECORDS,
+    DamagedRecordError,
+    Entry,
+    Ledger,
+)
 from medgemma_cli.ledger.lines import parse_line, raw_lines
 from medgemma_cli.readers.pool import Reading
 from medgemma_cli.records import Document, Record, Source
@@ -35,13 +39,13 @@ REPAIRABLE = {
     "summary_stale": "the summary is of another record",
     "summary_altered": "the summary was changed by hand",
     "summary_outdated": "the summary is not what this version would write",
-    "summary_orphan": "a summary that no current record has",
     "temporary_file": "a file that a killed run left",
     "permissions": "others than the owner may read it",
 }
 FINAL = {
-    "record_invalid": "the record does not fit its schema",
-    "summary_blocked": "a file not written here is at the summary's path",
+    "record_invalid": "the record does not fit its schema; run its document again with --force",
+    "summary_blocked": "something not written here is at the summary's path, or on its way",
+    "summary_orphan": "a copy of a summary, or one whose record is gone; it is left",
     "source_gone": "the source is not where it was read",
     "source_changed": "the source has other bytes than were summarised",
     "quote_not_found": "a quote does not stand where the record says",
@@ -69,38 +73,44 @@ class Verifier:
 
     Args:
         ledger: open; for writing if `repair`.
-        reading: decodes sources again, so that quotes are looked up; None: leave sources alone.
 
     Attributes:
         counts: records, summaries and sources that were looked at, and sources that could not be.
     """
 
-    def __init__(self, ledger: Ledger, reading: Reading | None, *, repair: bool = False) -> None:
+    def __init__(self, ledger: Ledger, *, repair: bool = False) -> None:
         self.counts: Counter[str] = Counter()
         self._ledger = ledger
         self._out = ledger.out
-        self._reading = reading
         self._repair = repair
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
         self._quarantine = self._out / QUARANTINE / stamp
 
-    def differences(self) -> Iterator[Difference]:
-        """All of them: the folder's, then each current record's.
+    def of_the_folder(self) -> Iterator[Difference]:
+        """The folder's own, then those of each current record's summary.
 
         Raises:
             OSError: the folder cannot be read, or not be repaired.
             StorageError: 74.
+            ConfigError: 78, there are summaries of a ledger that is gone.
         """
+        if not self._ledger.current:
+            summaries.refuse_orphans(self._out, list(summaries.walk(self._out)))
         yield from self._folder()
-        for entry in list(self._ledger.current.values()):
+        for entry in self._ledger.current.values():
             self.counts["records"] += 1
             try:
                 record = self._ledger.read(entry)
-            except ValidationError:
+            except DamagedRecordError:
                 yield Difference("record_invalid", entry.source)
-                continue
-            yield from self._summary(entry, record)
-            yield from self._source(record)
+            else:
+                yield from self._summary(entry, record)
+
+    def of_the_sources(self, reading: Reading, limits: readers.ReadLimits) -> Iterator[Difference]:
+        """Those of each current record's source. Needs no lock: the ledger only grows."""
+        for entry in self._ledger.current.values():
+            with contextlib.suppress(DamagedRecordError):
+                yield from self._source(self._ledger.read(entry), reading, limits)
 
     # -- the folder ---------------------------------------------------------------------------
 
@@ -108,27 +118,24 @@ class Verifier:
         for name in sorted(summaries.walk(self._out)):
             if summaries.is_temporary(name):
                 yield self._mended("temporary_file", name, lambda path: path.unlink())
-            elif name not in self._ledger.current and summaries.key_of(self._out / name):
-                yield self._mended("summary_orphan", name, self._retire)
+            elif name not in self._ledger.current:
+                key = summaries.key_of(self._out / name)
+                if key in self._ledger.by_key:
+                    yield Difference("summary_orphan", name)
         for name in (RECORDS, ATTEMPTS):
-            yield from self._private(name)
+            yield from self._permissions(name)
 
-    def _private(self, name: str) -> Iterator[Difference]:
+    def _permissions(self, name: str) -> Iterator[Difference]:
         path = self._out / name
         with contextlib.suppress(FileNotFoundError):
-            if stat.S_IMODE(path.lstat().st_mode) & 0o077:
+            mode = path.lstat().st_mode
+            if stat.S_ISREG(mode) and mode & 0o077:
                 yield self._mended("permissions", name, lambda path: path.chmod(0o600))
 
     def _mended(self, kind: str, name: str, mend: Callable[[Path], object]) -> Difference:
         if self._repair:
             mend(self._out / name)
         return Difference(kind, name, repaired=self._repair)
-
-    def _retire(self, path: Path) -> None:
-        """Move a file of ours to the quarantine."""
-        target = self._quarantine / path.relative_to(self._out)
-        make_folder(target.parent)
-        os.replace(path, target)
 
     # -- a record and its summary -------------------------------------------------------------
 
@@ -137,27 +144,30 @@ class Verifier:
             return
         self.counts["summaries"] += 1
         path = self._out / entry.slot
+        if self._blocked(path, entry.slot):
+            yield Difference("summary_blocked", entry.slot)
+            return
         state = summaries.state(str(path), entry.key, entry.created)
         if state == "current" and path.read_bytes() != summaries.render(record).encode():
             state = "outdated"
         if state != "current":
-            try:
-                known = self._ledger.by_key
-                summaries.check_free(self._out, entry.slot, lambda key: key in known)
-            except DocumentError:
-                # Ours once, by its place in the ledger; or a folder or link in the way.
-                if path.is_symlink() or not path.is_file():
-                    yield Difference("summary_blocked", entry.slot)
-                    return
             yield self._mended(f"summary_{state}", entry.slot, lambda _: self._rewrite(record))
         else:
-            yield from self._private(entry.slot)
+            yield from self._permissions(entry.slot)
+
+    def _blocked(self, path: Path, slot: str) -> bool:
+        """Whether the path leads elsewhere, or something is there that is no file."""
+        try:
+            summaries.check_parents(self._out, slot)
+        except DocumentError:
+            return True
+        return path.is_symlink() or (path.exists() and not path.is_file())
 
     def _rewrite(self, record: Record) -> None:
         """Write a summary again; a copy of what a hand changed goes to the quarantine."""
         assert record.summary is not None
         path = self._out / record.summary
-        if path.is_file() and not path.is_symlink():
+        if path.is_file():
             target = self._quarantine / record.summary
             make_folder(target.parent)
             shutil.copyfile(path, target)
@@ -166,36 +176,46 @@ class Verifier:
 
     # -- a record and its source --------------------------------------------------------------
 
-    def _source(self, record: Record) -> Iterator[Difference]:
-        unread = record.sha256 is None or record.origin == "-"
-        if self._reading is None or unread:
+    def _source(
+        self, record: Record, reading: Reading, limits: readers.ReadLimits
+    ) -> Iterator[Difference]:
+        if record.sha256 is None or record.origin == "-":
             return
-        if not os.path.exists(record.origin):
-            if "\\" in record.origin:  # a name that is not UTF-8 is kept in a form for reading
-                self.counts["sources not checked"] += 1
-            else:
-                yield Difference("source_gone", record.source)
+        source = Source(place=record.origin, relative=record.source, origin=record.origin)
+        try:
+            # No more is read than was then: a file that grew has changed.
+            blob = readers.load(source, limits._replace(max_bytes=max(record.bytes or 0, 1)))
+        except DocumentError as error:
+            yield from self._unread(record, error.code)
             return
         self.counts["sources"] += 1
-        source = Source(place=record.origin, relative=record.source, origin=record.origin)
-        limits = readers.ReadLimits(max_bytes=max(record.bytes or 0, 1))
-        try:
-            blob = readers.load(source, limits)
-        except DocumentError:
-            yield Difference("source_changed", record.source)
-            return
         if blob.sha256 != record.sha256:
             yield Difference("source_changed", record.source)
-        elif record.quotes and not self._quotes_stand(record, source, blob):
+        elif record.quotes and not self._quotes_stand(record, reading, limits, source, blob):
             yield Difference("quote_not_found", record.source)
 
-    def _quotes_stand(self, record: Record, source: Source, blob: readers.Blob) -> bool:
-        assert self._reading is not None
-        try:
-            document: Document = self._reading.submit(source, blob, readers.ReadLimits()).result()
-        except DocumentError:
-            # Read with other limits or another encoding then.
+    def _unread(self, record: Record, code: str) -> Iterator[Difference]:
+        # A name that is not UTF-8 is kept in a form for reading, not for opening.
+        if code == "vanished" and "\\" not in record.origin:
+            yield Difference("source_gone", record.source)
+        elif code == "too_large":
+            yield Difference("source_changed", record.source)
+        else:
             self.counts["sources not checked"] += 1
+
+    def _quotes_stand(
+        self,
+        record: Record,
+        reading: Reading,
+        limits: readers.ReadLimits,
+        source: Source,
+        blob: readers.Blob,
+    ) -> bool:
+        try:
+            document: Document = reading.submit(source, blob, limits).result()
+        except DocumentError:
+            # Read with other limits or in another encoding then.
+            self.counts["quotes not checked"] += 1
             return True
         text = document.text
         return all(_fold(text[q.start : q.end]) == _fold(q.text) for q in record.quotes)

@@ -1,9 +1,11 @@
 """Fixtures that several test modules share."""
 
+import fcntl
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -63,6 +65,22 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import tiny
 
     return tiny.build(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="session")
+def demo_model() -> Path:
+    """The demo model, converted in the user's cache if it is not there yet (two minutes)."""
+    from medgemma_cli import demo, models
+
+    if not demo.installed():
+        pytest.skip("the demo extra is not installed")
+    # Of two test processes one converts and the other waits for it.
+    lock = Path(tempfile.gettempdir()) / f"medgemma-demo-{os.getuid()}.lock"
+    with lock.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        found = models.fetch(models.resolve("demo"), lambda text, done, total: None).path
+    assert found is not None
+    return found
 
 
 @pytest.fixture

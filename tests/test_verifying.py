@@ -77,10 +77,6 @@ def _outdated(out: Path) -> None:
     change_record(out, lambda line: line.update(notice="Another notice."))
 
 
-def _orphan(out: Path) -> None:
-    (out / "z.md").write_bytes((out / "a.md").read_bytes())
-
-
 def _temporary(out: Path) -> None:
     (out / "ward" / ".medgemma-0123456789abcdef.tmp").write_text("half")
 
@@ -118,7 +114,6 @@ MENDED = {
     "summary_altered": _altered,
     "summary_stale": _stale,
     "summary_outdated": _outdated,
-    "summary_orphan": _orphan,
     "temporary_file": _temporary,
     "temporary_file in quarantine": _temporary_in_quarantine,
     "torn_line": _torn,
@@ -147,9 +142,10 @@ def test_what_follows_from_the_ledger_is_mended(cli: Cli, out: Path, kind: str) 
 
 def test_every_kind_is_tested() -> None:
     """No kind of difference goes without its test here."""
-    final = {"record_invalid", "summary_blocked", "source_gone", "source_changed"}
+    final = {"record_invalid", "summary_blocked", "summary_orphan", "source_gone"}
+    final |= {"source_changed", "quote_not_found"}
     mended = {kind.partition(" ")[0] for kind in MENDED}
-    assert mended | final | {"quote_not_found"} == set(verifying.KINDS)
+    assert (mended, final) == (set(verifying.REPAIRABLE), set(verifying.FINAL))
 
 
 def test_what_is_replaced_is_kept(cli: Cli, out: Path) -> None:
@@ -213,6 +209,53 @@ def test_folder_at_the_path_of_a_summary(cli: Cli, out: Path) -> None:
     assert (out / "a.md").is_dir()
 
 
+def test_a_copy_is_told_of_and_left(cli: Cli, out: Path) -> None:
+    """A summary under another name, a clinician's own notes in it: told of, never moved."""
+    copy = out / "a reviewed.md"
+    text = (out / "a.md").read_text("utf-8")
+    copy.write_text("Seen, agreed.\n" + text, "utf-8")
+    assert found(cli, "--repair") == [("summary_orphan", "a reviewed.md", False)]
+    assert copy.read_text("utf-8") == "Seen, agreed.\n" + text
+
+
+def test_summaries_of_a_ledger_that_is_gone(cli: Cli, out: Path) -> None:
+    """An emptied ledger is no reason to move its summaries away: 78, as `run` says."""
+    (out / "records.jsonl").write_bytes(b"")
+    before = contents(out)
+    assert cli("verify", "out", "--repair").returncode == 78
+    assert contents(out) == before
+
+
+def test_linked_folder_on_the_way(cli: Cli, out: Path, tmp_path: Path) -> None:
+    """What lies behind a link in OUT is neither read as ours nor written to."""
+    (tmp_path / "far").mkdir()
+    (tmp_path / "far" / "d.md").write_text("mine")
+    (out / "ward" / "d.md").unlink()
+    (out / "ward").rmdir()
+    (out / "ward").symlink_to(tmp_path / "far")
+    assert found(cli, "--repair") == [("summary_blocked", "ward/d.md", False)]
+    assert (tmp_path / "far" / "d.md").read_text() == "mine"
+
+
+def test_permissions_behind_a_link(cli: Cli, out: Path, tmp_path: Path) -> None:
+    """The mode of a file that a link leads to is not ours to change."""
+    target = tmp_path / "target.md"
+    target.write_text("mine")
+    target.chmod(0o644)
+    (out / "a.md").unlink()
+    (out / "a.md").symlink_to(target)
+    assert found(cli, "--repair") == [("summary_blocked", "a.md", False)]
+    assert target.stat().st_mode & 0o777 == 0o644
+
+
+def test_summary_that_leads_out(cli: Cli, out: Path, tmp_path: Path) -> None:
+    """A line that would have its summary outside OUT is damage, not a path to write to."""
+    change_record(out, lambda line: line.update(summary="../evil.md"))
+    assert "damaged_line" in {kind for kind, _, _ in found(cli)}
+    cli("verify", "out", "--repair")
+    assert not (tmp_path / "evil.md").exists()
+
+
 def test_link_at_the_path_of_a_summary(cli: Cli, out: Path, tmp_path: Path) -> None:
     """A link planted there is replaced, or told of; where it led is never written to."""
     target = tmp_path / "target.md"
@@ -268,7 +311,9 @@ def test_images_and_failures(cli: Cli, tmp_path: Path) -> None:
     cli("run", folder, "-o", "out", "--engine", "echo", "--encoding", "latin-1")
     result = cli("verify", "out")
     assert result.returncode == 0, result.stdout
-    assert "1 not checked" in result.stderr
+    assert "quotes not checked of 1" in result.stderr
+    again = cli("verify", "out", "--encoding", "latin-1")
+    assert again.returncode == 0 and "not checked" not in again.stderr
 
 
 def test_words_for_people(cli: Cli, out: Path) -> None:

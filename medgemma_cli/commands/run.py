@@ -254,8 +254,6 @@ def _execute(
         Attempts(ledger, trace=True) as attempts,
         ReaderPool() as reading,
     ):
-        for warning in ledger.warnings:
-            reporter.note(f"warning: {warning}")
         process = Run(
             job,
             ledger,
@@ -269,7 +267,11 @@ def _execute(
             else None,
             all_rules=bool(fail_on - wiring.STATUSES),
         )
-        process.prepare(fresh=fresh)
+        try:
+            process.prepare(fresh=fresh)
+        finally:
+            for warning in ledger.warnings:
+                reporter.note(f"warning: {warning}")
         reporter.begin(_total(sources) if reporter.wants_total else None)
         try:
             totals = process.execute(sources)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from medgemma_cli.commands import options as o
 from medgemma_cli.errors import GATE, OK, ConfigError, StorageError
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ def verify(
     sources: Annotated[
         bool, typer.Option("--sources/--no-sources", help="Read the sources again, too.")
     ] = True,
+    encoding: o.Encoding = None,
     json_lines: Annotated[
         bool, typer.Option("--json", help="The differences, a JSON object a line.")
     ] = False,
@@ -42,14 +44,16 @@ def verify(
     found: Counter[str] = Counter()
     left: Counter[str] = Counter()
     try:
-        for difference in _differences(out, counts, repair=repair, sources=sources):
+        for difference in _differences(
+            out, counts, repair=repair, sources=sources, encoding=encoding
+        ):
             found[difference.kind] += 1
             left[difference.kind] += not difference.repaired
             emit(_line(difference, as_json=json_lines))
     except OSError as error:
         raise StorageError(
-            f"The output folder cannot be read ({error.strerror}).",
-            "Check its permissions, then verify again.",
+            f"The output folder cannot be read or written ({error.strerror}).",
+            "Check its permissions and the free space, then verify again.",
         ) from None
     if not quiet:
         emit(_final(counts, found, left, out), sys.stderr)
@@ -57,23 +61,27 @@ def verify(
 
 
 def _differences(
-    out: Path, counts: Counter[str], *, repair: bool, sources: bool
+    out: Path, counts: Counter[str], *, repair: bool, sources: bool, encoding: str | None
 ) -> "Iterator[Difference]":
     from medgemma_cli.ledger import RECORDS
+    from medgemma_cli.readers.limits import ReadLimits
     from medgemma_cli.readers.pool import ReaderPool
     from medgemma_cli.verifying import Verifier, ledger_differences
 
     if not (out / RECORDS).is_file():
         raise ConfigError(f"There is no {RECORDS} in that folder.", "Give the -o of a run.")
-    with ReaderPool() as reading:
-        with _shared(out):
-            lines = list(ledger_differences(out))
-        with _opened(out, repair=repair) as ledger:
-            # Opening the ledger to write has mended its lines.
-            yield from (difference._replace(repaired=repair) for difference in lines)
-            verifier = Verifier(ledger, reading if sources else None, repair=repair)
-            yield from verifier.differences()
-            counts.update(verifier.counts)
+    with _shared(out):
+        lines = list(ledger_differences(out))
+    with _opened(out, repair=repair) as ledger:
+        # Opening the ledger to write has mended its lines.
+        yield from (difference._replace(repaired=repair) for difference in lines)
+        verifier = Verifier(ledger, repair=repair)
+        yield from verifier.of_the_folder()
+    if sources:
+        limits = ReadLimits(encoding=encoding)
+        with ReaderPool() as reading:
+            yield from verifier.of_the_sources(reading, limits)
+    counts.update(verifier.counts)
 
 
 @contextlib.contextmanager
@@ -113,8 +121,8 @@ def _final(counts: Counter[str], found: Counter[str], left: Counter[str], out: P
     from medgemma_cli.verifying import REPAIRABLE
 
     looked = ", ".join(f"{counts[name]} {name}" for name in ("records", "summaries", "sources"))
-    if counts["sources not checked"]:
-        looked += f" ({counts['sources not checked']} not checked)"
+    for name in ("sources not checked", "quotes not checked"):
+        looked += f", {name} of {counts[name]}" if counts[name] else ""
     if not found:
         return f"medgemma: verified: {looked}; nothing differs"
     told = ", ".join(f"{n} {kind}" for kind, n in found.most_common())

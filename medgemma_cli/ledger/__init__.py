@@ -1,7 +1,7 @@
 """`OUT/records.jsonl`, the truth, and what guards it: the lock, the appends, the attempts."""
 
 from medgemma_cli.ledger.attempts import ATTEMPTS, CRASHES, Attempts
-from medgemma_cli.ledger.book import QUARANTINE, Ledger
+from medgemma_cli.ledger.book import QUARANTINE, DamagedRecordError, Ledger
 from medgemma_cli.ledger.lines import RECORDS, Entry, current_lines, slot_of
 from medgemma_cli.ledger.locking import LOCK
 
@@ -12,6 +12,7 @@ __all__ = [
     "QUARANTINE",
     "RECORDS",
     "Attempts",
+    "DamagedRecordError",
     "Entry",
     "Ledger",
     "current_lines",

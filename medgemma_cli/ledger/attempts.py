@@ -7,14 +7,11 @@ outside blames nobody, however often it comes.
 """
 
 import contextlib
-import errno
 import hashlib
-import json
 import os
 import secrets
 import threading
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -23,53 +20,10 @@ from medgemma_cli.files import make_folder, replace_file
 from medgemma_cli.ledger import endings
 from medgemma_cli.ledger.appending import AppendOnly, storage_error
 from medgemma_cli.ledger.book import QUARANTINE, Ledger
-from medgemma_cli.ledger.lines import raw_lines, read_object
+from medgemma_cli.ledger.story import END, Story, encoded, lines_of
 
 ATTEMPTS = "attempts.jsonl"
 CRASHES = 3
-_MOST = 1_000_000  # a count over it is damage
-
-
-@dataclass
-class _Story:
-    """What the lines of a journal tell, one after the other; damaged ones tell nothing.
-
-    Attributes:
-        carried: suspects of earlier runs: key → crashes, and the ledger's size at that time.
-        open: whether the last run began something and came to no end.
-        mark: of its beginning, see `endings`.
-    """
-
-    carried: dict[str, tuple[int, int]] = field(default_factory=dict)
-    open: bool = False
-    mark: object = None
-    _prepared: dict[str, tuple[int, bool]] = field(default_factory=dict)
-    _generated: dict[str, tuple[int, bool]] = field(default_factory=dict)
-
-    def take(self, line: dict[str, Any]) -> None:
-        """One more line."""
-        alone = line.get("alone") is True
-        match line:
-            case {"event": "suspect", "key": str(key), "crashes": int(crashes), "at": int(at)}:
-                if 0 <= crashes <= _MOST:
-                    self.carried[key] = (crashes, at)
-            case {"event": "start"}:
-                self.open, self.mark = True, line.get("mark")
-                self._prepared, self._generated = {}, {}
-            case {"event": "end"}:
-                self.open = False
-            case {"event": "prepare", "key": str(key), "at": int(at)}:
-                # The host makes one ready after the other.
-                self.open, self._prepared = True, {key: (at, alone)}
-            case {"event": "generate", "keys": list(keys), "at": int(at)}:
-                self.open = True
-                self._generated |= {key: (at, alone) for key in keys if isinstance(key, str)}
-            case {"event": "load"}:
-                self._prepared = {key: (at, False) for key, (at, _) in self._prepared.items()}
-
-    def under_way(self) -> dict[str, tuple[int, bool]]:
-        """What the last run had begun: key → the ledger's size then, and whether it was alone."""
-        return self._prepared | self._generated
 
 
 class Attempts:
@@ -134,7 +88,7 @@ class Attempts:
             if self._file is not None:
                 # With the disk full there may be no room to say so; then there are suspects.
                 with contextlib.suppress(Exception):
-                    self._file.append(_END)
+                    self._file.append(END)
                 self._file.close()
             if self._trace is not None:
                 self._trace.close()
@@ -142,10 +96,10 @@ class Attempts:
 
     # -- the run before -----------------------------------------------------------------------
 
-    def _read(self) -> _Story:
-        story = _Story()
+    def _read(self) -> Story:
+        story = Story()
         try:
-            for line in self._lines():
+            for line in lines_of(self._path):
                 story.take(line)
         except OSError as error:
             self._ledger.warnings.append(
@@ -153,21 +107,6 @@ class Attempts:
                 "is not known."
             )
         return story
-
-    def _lines(self) -> Iterator[dict[str, Any]]:
-        """All lines; after an orderly end those that are carried on, which stand first."""
-        if not os.path.lexists(self._path):
-            return
-        if not self._path.is_file():
-            raise OSError(errno.EINVAL, "not a regular file")
-        with self._path.open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - len(_END)))
-            ended = file.read() == _END
-        for _, raw in raw_lines(self._path):
-            if (line := read_object(raw)) is not None:
-                if ended and line.get("event") == "start":
-                    return
-                yield line
 
     def _settled(self, key: str, at: int, *, failed: bool) -> bool:
         """Whether the key has had a record since; with `failed`, a failure will do.
@@ -232,7 +171,7 @@ class Attempts:
             if self._file is None:
                 self._begin()
             assert self._file is not None
-            self._file.append(_encoded({**line, "at": self._ledger.size, "alone": self.alone}))
+            self._file.append(encoded({**line, "at": self._ledger.size, "alone": self.alone}))
 
     def _begin(self) -> None:
         """Put what is still of interest in place of the old lines."""
@@ -243,7 +182,7 @@ class Attempts:
         lines.append({"event": "start", "mark": endings.mark()})
         try:
             self._make_way(self._path)
-            replace_file(self._path, b"".join(map(_encoded, lines)), fsync=False)
+            replace_file(self._path, b"".join(map(encoded, lines)), fsync=False)
             if self._file is not None:
                 self._file.close()
             self._file = AppendOnly(self._path, fsync=False)
@@ -259,10 +198,3 @@ class Attempts:
             folder = self._ledger.out / QUARANTINE
             make_folder(folder)
             os.replace(path, folder / f"{path.name.strip('.')}-{secrets.token_hex(8)}")
-
-
-def _encoded(line: dict[str, Any]) -> bytes:
-    return json.dumps(line, separators=(",", ":")).encode("ascii") + b"\n"
-
-
-_END = _encoded({"event": "end"})

@@ -12,6 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from pydantic import ValidationError
+
 from medgemma_cli.errors import OutputError, StorageError
 from medgemma_cli.files import make_folder, replace_file, sync_folder
 from medgemma_cli.ledger.appending import AppendOnly
@@ -20,6 +22,10 @@ from medgemma_cli.ledger.locking import Lock
 from medgemma_cli.records import Record
 
 QUARANTINE = "quarantine"
+
+
+class DamagedRecordError(Exception):
+    """A line that was indexed is no record. Says nothing of what it holds."""
 
 
 class Ledger:
@@ -185,7 +191,10 @@ class Ledger:
 
         Raises:
             StorageError: 74; a failed fsync is never tried again.
+            RunAgainError: 75; the lock file was removed.
         """
+        assert self._lock is not None
+        self._lock.check()
         self._opened().sync()
 
     def _opened(self) -> AppendOnly:
@@ -202,6 +211,7 @@ class Ledger:
         """The record of an entry, read back from the file.
 
         Raises:
+            DamagedRecordError: the line has what the index needs, and is no record.
             StorageError: 74, somebody else changed the file.
         """
         with self.path.open("rb") as file:
@@ -211,4 +221,19 @@ class Ledger:
             raise StorageError(
                 f"{RECORDS} changed underneath this run.", "Run again; nothing finished is lost."
             )
-        return Record.model_validate(line)
+        try:
+            return Record.model_validate(line)
+        except ValidationError:
+            raise DamagedRecordError from None  # pydantic quotes what it refuses
+
+    def drop(self, entry: Entry) -> None:
+        """Forget a damaged record, with a copy of its line; its document is to run again."""
+        with self.path.open("rb") as file:
+            file.seek(entry.offset)
+            self.quarantine(file.readline())
+        self.current.pop(entry.slot, None)
+        self.by_key.pop(entry.key, None)
+        self.warnings.append(
+            f"{RECORDS}: a damaged record at byte {entry.offset} was copied to {QUARANTINE}/ and "
+            "left; its document runs again."
+        )

@@ -2,7 +2,8 @@
 
 A crash leaves the trace that `faulthandler` writes on SIGSEGV, SIGFPE, SIGABRT, SIGBUS and
 SIGILL (functions and line numbers, no values). The kernel's out-of-memory killer sends SIGKILL,
-like an operator, but counts: `oom_kill` in /proc/vmstat and in the control group's memory.events.
+like an operator, but counts: `oom_kill` in the memory.events of the process's control group, or
+in /proc/vmstat where there is none (then for the whole machine).
 Where neither speaks, nobody is to blame.
 """
 
@@ -14,15 +15,28 @@ from pathlib import Path
 
 TRACE = ".crash"
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
-_COUNTERS = (Path("/proc/vmstat"), Path("/sys/fs/cgroup/memory.events"))
+_MACHINE = Path("/proc/vmstat")
+_GROUP = Path("/proc/self/cgroup")
+_GROUPS = Path("/sys/fs/cgroup")
 
 
 def mark() -> list[object]:
-    """The boot, and how often the kernel had killed for memory; to be compared with `killed`."""
+    """The boot, who counts, and how often the kernel had killed for memory."""
     boot = ""
     with contextlib.suppress(OSError):
         boot = _BOOT.read_text("ascii").strip()
-    return [boot, *(_oom_kills(path) for path in _COUNTERS)]
+    counter = _counter()
+    return [boot, str(counter), _oom_kills(counter)]
+
+
+def _counter() -> Path:
+    """This process's control group's own count, or else the machine's."""
+    with contextlib.suppress(OSError, ValueError):
+        for line in _GROUP.read_text("utf-8").splitlines():
+            if line.startswith("0::/"):
+                own = _GROUPS / line[4:] / "memory.events"
+                return own if own.is_file() else _MACHINE
+    return _MACHINE
 
 
 def _oom_kills(path: Path) -> int:
@@ -37,10 +51,10 @@ def _oom_kills(path: Path) -> int:
 def out_of_memory(before: object) -> bool:
     """Whether the kernel has killed for memory since a `mark`, in the same boot."""
     after = mark()
-    if not isinstance(before, list) or len(before) != len(after) or before[0] != after[0]:
+    if not isinstance(before, list) or len(before) != len(after) or before[:2] != after[:2]:
         return False
-    pairs = zip(before[1:], after[1:], strict=True)
-    return any(isinstance(a, int) and isinstance(b, int) and b > a for a, b in pairs)
+    was, now = before[2], after[2]
+    return isinstance(was, int) and isinstance(now, int) and now > was
 
 
 class Trace:

@@ -113,7 +113,15 @@ def parse_line(raw: bytes) -> dict[str, Any] | None:
     )
     summary = line.get("summary", 0)
     whole = texts and line["status"] in _STATUSES and isinstance(line.get("attempt"), int)
-    return line if whole and (summary is None or isinstance(summary, str)) else None
+    return line if whole and (summary is None or _stays_inside(summary)) else None
+
+
+def _stays_inside(summary: object) -> bool:
+    """Whether a summary's name leads nowhere but into the output folder, quarantine apart."""
+    if not isinstance(summary, str) or "\0" in summary:
+        return False
+    first, *others = summary.split("/")
+    return first not in ("", "..", "quarantine") and ".." not in others
 
 
 def current_lines(

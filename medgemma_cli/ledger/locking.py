@@ -49,7 +49,7 @@ class Lock:
 
     def _is_file(self) -> bool:
         try:
-            return os.stat(self._path).st_ino == os.fstat(self._descriptor).st_ino
+            return os.path.samestat(os.stat(self._path), os.fstat(self._descriptor))
         except OSError:
             return False
 
@@ -93,7 +93,7 @@ def _take(descriptor: int, how: int) -> None:
 
 def _held_by_another() -> RunAgainError:
     return RunAgainError(
-        "Another run holds this output folder.", "Wait until it ends, then run again."
+        "Another run holds this output folder.", "Wait until it (or `verify`) ends, then run again."
     )
 
 

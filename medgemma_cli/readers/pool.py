@@ -13,7 +13,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from types import TracebackType
@@ -194,6 +193,7 @@ class _Process:
                 ours.close()
                 raise _cannot_start() from None
         self._connection = Connection(ours.detach())
+        self._most = 0
 
     def wait(self) -> None:
         """Until it is ready.
@@ -201,7 +201,9 @@ class _Process:
         Raises:
             EOFError, OSError: it died. TimeoutError: it takes too long.
         """
-        self._receive(time.monotonic() + _START_SECONDS, len(worker.READY))
+        if not self._connection.poll(_START_SECONDS):
+            raise TimeoutError
+        self._connection.recv_bytes(len(worker.READY))
 
     def read(self, kind: str, data: bytes, limits: ReadLimits, seconds: int) -> Content:
         """What the process makes of the bytes.
@@ -215,35 +217,47 @@ class _Process:
         After all but the first it is to be ended: what else it says belongs to no document.
         """
         task = {"kind": kind, "limits": list(limits), "seconds": seconds}
-        ends = time.monotonic() + worker.wall_clock(seconds)
-        most = worker.memory_limit(limits)
+        self._most = worker.memory_limit(limits)
         if self._connection.poll():
             raise EOFError  # it is gone, or said something that nobody asked
-        self._connection.send_bytes(json.dumps(task).encode("ascii"))
-        self._connection.send_bytes(data)
-        head = json.loads(self._receive(ends, most))
+        # A process that stops taking or giving in mid-frame would hold this thread for good.
+        late = threading.Event()
+        watch = threading.Timer(worker.wall_clock(seconds), self._too_late, (late,))
+        watch.start()
+        try:
+            self._connection.send_bytes(json.dumps(task).encode("ascii"))
+            self._connection.send_bytes(data)
+            return self._answer()
+        except (EOFError, OSError):
+            if late.is_set():
+                raise TimeoutError from None
+            raise
+        finally:
+            watch.cancel()
+
+    def _too_late(self, late: threading.Event) -> None:
+        late.set()
+        self._process.kill()
+
+    def _answer(self) -> Content:
+        head = json.loads(self._connection.recv_bytes(self._most))
         if "code" in head:
             if head["code"] not in FAULTS:
                 raise ValueError
             raise DocumentError(head["code"])
-        text = self._receive(ends, most).decode("utf-8", "surrogatepass")
-        images = []
-        for width, height in head["sizes"]:
-            rgb = self._receive(ends, most)
-            if width < 1 or height < 1 or len(rgb) != 3 * width * height:
-                raise ValueError
-            images.append(Image(width=width, height=height, rgb=rgb))
+        text = self._connection.recv_bytes(self._most).decode("utf-8", "surrogatepass")
         return Content(
             coverage={unit: (seen, total) for unit, (seen, total) in head["coverage"].items()},
             text=text,
-            images=tuple(images),
+            images=tuple(self._image(width, height) for width, height in head["sizes"]),
             degraded=tuple(head["degraded"]),
         )
 
-    def _receive(self, ends: float, most: int) -> bytes:
-        if not self._connection.poll(max(0.0, ends - time.monotonic())):
-            raise TimeoutError
-        return self._connection.recv_bytes(most)
+    def _image(self, width: int, height: int) -> Image:
+        rgb = self._connection.recv_bytes(self._most)
+        if width < 1 or height < 1 or len(rgb) != 3 * width * height:
+            raise ValueError
+        return Image(width=width, height=height, rgb=rgb)
 
     def kill(self) -> None:
         """End it without waiting."""
@@ -280,5 +294,5 @@ def _environment() -> dict[str, str]:
 def _cannot_start() -> ModelUnavailableError:
     return ModelUnavailableError(
         "The reader process cannot be started.",
-        "Check the limits on processes and memory (`ulimit -a`), then run again.",
+        "Check the limits on processes and memory (`ulimit -a`); --debug shows what it says.",
     )

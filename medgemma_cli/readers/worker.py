@@ -21,6 +21,7 @@ READY = b"ready"
 _PIXEL_BYTES = 24  # of a floating-point picture, its 8-bit form and its RGB form together
 _FILE_BYTES = 16  # of text: four a character, a few times over
 _BASE = 1 << 30
+_MOST_LIMIT = (1 << 63) - 1  # what the system call takes
 
 
 def memory_limit(limits: ReadLimits) -> int:
@@ -69,6 +70,7 @@ def _bounded(limits: ReadLimits, seconds: int) -> Any:
 def _lower(which: int, wanted: int) -> None:
     """Set a soft limit, as far as the hard one allows and the system has such limits."""
     _, hard = resource.getrlimit(which)
+    wanted = min(wanted, _MOST_LIMIT)
     if hard != resource.RLIM_INFINITY:
         wanted = min(wanted, hard)
     with contextlib.suppress(OSError, ValueError):

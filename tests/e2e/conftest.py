@@ -5,9 +5,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import tiny
-
-from medgemma_cli import demo, models
 
 SHARED = Path(
     os.environ.get("MEDGEMMA_TEST_DATA") or Path(__file__).parents[2].parent / "shared" / "data"
@@ -20,22 +17,6 @@ def real_data() -> Path:
     if not (SHARED / "INDEX.md").is_file():
         pytest.skip("no real documents here: set MEDGEMMA_TEST_DATA to their folder")
     return SHARED
-
-
-@pytest.fixture(scope="session")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny multimodal checkpoint."""
-    return tiny.build(tmp_path_factory.mktemp("tiny"))
-
-
-@pytest.fixture(scope="session")
-def demo_model() -> Path:
-    """The demo model, converted in the user's cache if it is not there yet (two minutes)."""
-    if not demo.installed():
-        pytest.skip("the demo extra is not installed")
-    found = models.fetch(models.resolve("demo"), lambda text, done, total: None).path
-    assert found is not None
-    return found
 
 
 @pytest.fixture(scope="session")

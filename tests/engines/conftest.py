@@ -3,17 +3,10 @@
 from pathlib import Path
 
 import pytest
-import tiny
 from tiny import MakeEngine
 
 from medgemma_cli import models
 from medgemma_cli.engines.local import LocalEngine, LocalOptions
-
-
-@pytest.fixture(scope="session")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a tiny multimodal Gemma 3."""
-    return tiny.build(tmp_path_factory.mktemp("tiny"))
 
 
 @pytest.fixture

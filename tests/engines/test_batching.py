@@ -4,7 +4,6 @@ The other side is a second model, loaded apart, with transformers' own attention
 one prompt at a time.
 """
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
@@ -13,7 +12,7 @@ from typing import Any, NamedTuple
 import pytest
 from tiny import NOTES, MakeEngine, prompt
 
-from medgemma_cli import contracts, demo, models
+from medgemma_cli import contracts, models
 from medgemma_cli.engines import vision
 from medgemma_cli.engines.encoding import Encoder
 from medgemma_cli.engines.loading import load_model, load_tokenizer
@@ -268,19 +267,8 @@ def test_constrained_answers_do_not_depend_on_the_batch(
 # -- the real 270M ------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def demo_model() -> Path:
-    """The demo model, converted in the user's cache if it is not there yet (two minutes)."""
-    if not demo.installed():
-        pytest.skip("the demo extra is not installed")
-    found = models.fetch(models.resolve("demo"), lambda text, done, total: None).path
-    assert found is not None
-    return found
-
-
 def test_sixteen_prompts_on_the_real_270m(demo_model: Path) -> None:
     """Batched equals one at a time equals `generate`; some prompts are past the window of 512."""
-    torch.set_num_threads(os.cpu_count() or 1)
     notes = [path.read_text("utf-8") for path in sorted(NOTES.rglob("*.md"))]
     run = []
     for i in range(16):

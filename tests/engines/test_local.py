@@ -39,6 +39,18 @@ def test_every_prompt_is_answered(make_engine: MakeEngine) -> None:
     assert got["short"].usage.completion_tokens <= 12
 
 
+def test_what_is_begun_is_told_first(make_engine: MakeEngine) -> None:
+    """Loading is no prompt's fault; each prompt is told of before it is shown; loading once."""
+    engine, told = make_engine(batch_size=2), []
+    for generation in engine.generate(MIXED, begin=lambda ids: told.append(list(ids))):
+        assert any(generation.id in ids for ids in told)
+    assert told[:2] == [[], [MIXED[0].id]]
+    assert {name for ids in told for name in ids} == {p.id for p in MIXED}
+    told.clear()
+    list(engine.generate(MIXED[:1], begin=lambda ids: told.append(list(ids))))
+    assert told == [[MIXED[0].id]]
+
+
 def test_batched_equals_alone_in_fp32(make_engine: MakeEngine) -> None:
     """Left padding and batch mates change nothing, images included."""
     together = answers(make_engine(batch_size=5), MIXED)
