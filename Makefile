@@ -8,6 +8,8 @@ MEDGEMMA := $(BIN)/medgemma
 IN ?= raw/notes
 OUT ?= summaries
 MODEL ?= google/medgemma-1.5-4b-it
+# Test processes; each has one thread of arithmetic, or they would wait for each other.
+JOBS ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo summaries test test-all torture lint format bench clean
@@ -32,13 +34,13 @@ summaries: setup  ## the incremental pipeline: only new and changed documents; m
 	$(MEDGEMMA) run $(IN) -o $(OUT) --model $(MODEL) --fail-on failed
 
 test: setup  ## the tests (under 20 minutes on 2 cores)
-	$(BIN)/python -m pytest -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n $(JOBS) --dist loadfile
 
 test-all: setup  ## the tests, the slow ones too
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
-torture: setup  ## ten times as many kills as `make test`
-	MEDGEMMA_TORTURE=10 $(BIN)/python -m pytest tests/kill
+torture: setup  ## ten times as many kills as `make test`, and five of a run with the demo model
+	MEDGEMMA_TORTURE=10 $(BIN)/python -m pytest tests/kill tests/e2e/test_kill_demo.py
 
 lint: setup  ## ruff and mypy
 	$(BIN)/ruff check .

@@ -1,5 +1,6 @@
 """Signals and time limits: what is finished is kept, and the exit code says what is left."""
 
+import contextlib
 import json
 import signal
 import subprocess
@@ -87,6 +88,13 @@ def wait_until(true: Callable[[], bool], seconds: float = 20) -> None:
         time.sleep(0.005)
 
 
+def at_work(out: Path) -> bool:
+    """Whether a document has gone to the engine."""
+    with contextlib.suppress(FileNotFoundError):
+        return b'"generate"' in (out / "attempts.jsonl").read_bytes()
+    return False
+
+
 def lines(out: Path) -> list[dict[str, Any]]:
     """The lines of the ledger so far."""
     path = out / "records.jsonl"
@@ -126,8 +134,8 @@ def test_second_signal_leaves_at_once(
 ) -> None:
     """Fault 23: the second signal does not wait for the document in hand."""
     process = start(notes, 60)
-    wait_until((tmp_path / "out" / "records.jsonl").exists)
-    time.sleep(0.3)  # the first document is with the engine
+    wait_until(lambda: at_work(tmp_path / "out"))
+    time.sleep(0.1)  # the first document is with the engine
     process.send_signal(first)
     time.sleep(0.3)
     assert process.poll() is None
@@ -142,8 +150,8 @@ def test_second_signal_leaves_at_once(
 def test_deadline_after_sigterm(start: Start, notes: Path, tmp_path: Path) -> None:
     """Fault 25: a document that takes too long after SIGTERM is given up at the deadline."""
     process = start(notes, 60, python=("-c", _SHORT_DEADLINE))
-    wait_until((tmp_path / "out" / "records.jsonl").exists)
-    time.sleep(0.3)  # the first document is with the engine
+    wait_until(lambda: at_work(tmp_path / "out"))
+    time.sleep(0.1)  # the first document is with the engine
     sent = time.monotonic()
     process.send_signal(signal.SIGTERM)
     process.wait(10)
@@ -269,3 +277,14 @@ def test_run_after_the_holder_was_killed(
     process.wait(10)
     assert cli("run", notes, "-o", "out", "--engine", "echo").returncode == 0
     assert len(lines(tmp_path / "out")) == 4
+
+
+def test_first_signal_after_the_time_was_up(start: Start, notes: Path, tmp_path: Path) -> None:
+    """A time that is up is no signal: the first one still lets the document in hand finish."""
+    process = start(notes, 3, "--max-time", "2s")
+    wait_until(lambda: at_work(tmp_path / "out"))
+    time.sleep(2.2)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=20)
+    assert process.returncode == 75
+    assert len(lines(tmp_path / "out")) == 1

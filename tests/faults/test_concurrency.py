@@ -1,5 +1,6 @@
 """Locks and signals: two runs never write at once, and a run that is stopped leaves in time."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -48,6 +49,13 @@ def wait_until(true: Callable[[], bool], seconds: float = 30) -> None:
     while not true():
         assert time.monotonic() < ends, "it never happened"
         time.sleep(0.005)
+
+
+def at_work(out: Path) -> bool:
+    """Whether a document has gone to the engine."""
+    with contextlib.suppress(FileNotFoundError):
+        return b'"generate"' in (out / "attempts.jsonl").read_bytes()
+    return False
 
 
 def committed(out: Path) -> int:
@@ -106,8 +114,8 @@ def test_no_locks(run: Run, notes: Path) -> None:
 def test_twice_interrupted(start: Start, run: Run, notes: Path, tmp_path: Path) -> None:
     """Fault 23: the second SIGINT ends the run within a second, with 130."""
     first = start("run", notes, "-o", "out", *ECHO, "--echo-delay", "60")
-    wait_until((tmp_path / "out" / "records.jsonl").exists)
-    time.sleep(0.3)  # the first document is with the engine
+    wait_until(lambda: at_work(tmp_path / "out"))
+    time.sleep(0.1)  # the first document is with the engine
     first.send_signal(signal.SIGINT)
     time.sleep(0.3)
     assert first.poll() is None

@@ -18,7 +18,7 @@ from medgemma_cli.discover import Discovery
 from medgemma_cli.engines.echo import EchoEngine
 from medgemma_cli.errors import StorageError
 from medgemma_cli.job import Job
-from medgemma_cli.ledger import CRASHES, Attempts, Ledger, attempts, endings
+from medgemma_cli.ledger import CRASHES, Attempts, Ledger, endings, story
 from medgemma_cli.pipeline import Run
 from medgemma_cli.progress import SilentReporter
 from medgemma_cli.records import Generation, Limits, ModelInfo, Prompt, Record, TemplateInfo
@@ -284,8 +284,8 @@ def test_a_long_journal_is_not_read_for_nothing(
         for n in range(100):
             made.prepare(f"{n:064x}")
     read: list[bytes] = []
-    real = attempts.read_object
-    monkeypatch.setattr(attempts, "read_object", lambda raw: [read.append(raw), real(raw)][1])
+    real = story.read_object
+    monkeypatch.setattr(story, "read_object", lambda raw: [read.append(raw), real(raw)][1])
     assert suspects(tmp_path) == {A: 0}
     assert len(read) == 2
 
@@ -370,16 +370,20 @@ def system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "proc"
     folder.mkdir()
     (folder / "vmstat").write_text("pgfault 7\noom_kill 4\n")
-    (folder / "events").write_text("low 0\noom 1\noom_kill 0\noom_group_kill 9\n")
+    (folder / "memory.events").write_text("low 0\noom 1\noom_kill 4\noom_group_kill 9\n")
     (folder / "boot").write_text("one\n")
-    monkeypatch.setattr(endings, "_COUNTERS", (folder / "vmstat", folder / "events"))
+    monkeypatch.setattr(endings, "_MACHINE", folder / "vmstat")
+    monkeypatch.setattr(endings, "_GROUP", folder / "cgroup")
+    monkeypatch.setattr(endings, "_GROUPS", folder)
     monkeypatch.setattr(endings, "_BOOT", folder / "boot")
     return folder
 
 
-@pytest.mark.parametrize("counter", ["vmstat", "events"])
+@pytest.mark.parametrize("counter", ["vmstat", "memory.events"])
 def test_killed_for_memory(tmp_path: Path, system: Path, counter: str) -> None:
     """Fault 79: SIGKILL from the kernel, for memory, is a crash."""
+    if counter == "memory.events":
+        (system / "cgroup").write_text("0::/\n")
     crash_alone_untraced(tmp_path)
     (system / counter).write_text("oom_kill 5\n")
     assert suspects(tmp_path) == {A: 1}
@@ -512,7 +516,7 @@ def test_an_unreadable_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         raise OSError(5, "Input/output error")
 
     with monkeypatch.context() as patch:
-        patch.setattr(attempts, "raw_lines", cannot)
+        patch.setattr(story, "raw_lines", cannot)
         with journal(tmp_path) as (made, ledger):
             assert made.suspects == {} and len(ledger.warnings) == 1
             made.prepare(B)

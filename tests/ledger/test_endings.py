@@ -106,13 +106,13 @@ def test_no_trace(tmp_path: Path) -> None:
 def test_a_mark_of_this_system() -> None:
     """Nothing has been killed since a moment ago, or at least nothing is raised."""
     before = endings.mark()
-    assert len(before) == 1 + len(endings._COUNTERS)
+    assert len(before) == 3 and Path(str(before[1])).is_file()
     assert endings.out_of_memory(before) in (False, True)
 
 
 @pytest.mark.parametrize(
     "before",
-    [None, [], "x", 7, {"a": 1}, ["boot"], ["boot", 0, 0, 0], ["boot", "0", None], [None, 0, 0]],
+    [None, [], "x", 7, {"a": 1}, ["boot"], ["boot", "", 0, 0], ["boot", "?", 0], [None, 0, 0]],
 )
 def test_a_mark_that_makes_no_sense(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: object
@@ -121,14 +121,35 @@ def test_a_mark_that_makes_no_sense(
     (tmp_path / "boot").write_text("boot")
     (tmp_path / "vmstat").write_text("oom_kill 9\n")
     monkeypatch.setattr(endings, "_BOOT", tmp_path / "boot")
-    monkeypatch.setattr(endings, "_COUNTERS", (tmp_path / "vmstat", tmp_path / "vmstat"))
+    monkeypatch.setattr(endings, "_GROUP", tmp_path / "none")
+    monkeypatch.setattr(endings, "_MACHINE", tmp_path / "vmstat")
     assert not endings.out_of_memory(before)
-    assert endings.out_of_memory(["boot", 8, 9])
+    assert not endings.out_of_memory(["boot", str(tmp_path / "vmstat"), "8"])
+    assert endings.out_of_memory(["boot", str(tmp_path / "vmstat"), 8])
 
 
 def test_a_system_without_counters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where neither file is there, nobody was killed for memory."""
     monkeypatch.setattr(endings, "_BOOT", tmp_path / "none")
-    monkeypatch.setattr(endings, "_COUNTERS", (tmp_path / "none", tmp_path))
-    assert endings.mark() == ["", 0, 0]
+    monkeypatch.setattr(endings, "_GROUP", tmp_path / "none")
+    monkeypatch.setattr(endings, "_MACHINE", tmp_path)
+    assert endings.mark() == ["", str(tmp_path), 0]
     assert not endings.out_of_memory(endings.mark())
+
+
+@pytest.mark.parametrize(
+    ("line", "counts"), [("0::/unit/run\n", True), ("0::/\n", False), ("1:cpu:/unit/run\n", False)]
+)
+def test_the_own_control_group_counts_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, counts: bool
+) -> None:
+    """What the kernel kills elsewhere on the machine is nobody's fault here."""
+    own = tmp_path / "groups" / "unit" / "run" / "memory.events"
+    own.parent.mkdir(parents=True)
+    own.write_text("oom 7\noom_kill 3\n")
+    (tmp_path / "cgroup").write_text(f"2:devices:/x\n{line}")
+    (tmp_path / "vmstat").write_text("oom_kill 9\n")
+    monkeypatch.setattr(endings, "_GROUP", tmp_path / "cgroup")
+    monkeypatch.setattr(endings, "_GROUPS", tmp_path / "groups")
+    monkeypatch.setattr(endings, "_MACHINE", tmp_path / "vmstat")
+    assert endings.mark()[1:] == ([str(own), 3] if counts else [str(tmp_path / "vmstat"), 9])

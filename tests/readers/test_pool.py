@@ -188,6 +188,14 @@ def test_stopped_from_outside(pool: ReaderPool) -> None:
     assert text(pool, b"Slept well.") == "Slept well."
 
 
+def test_stopped_while_it_takes_a_large_document(pool: ReaderPool) -> None:
+    """What does not fit into the socket is not waited for without end: a new process reads it."""
+    os.kill(int(text(pool, b"!pid")), signal.SIGSTOP)
+    large = b"Slept well. " * 400_000
+    found = outcome(pool, large)
+    assert isinstance(found, Document) and len(found.text) == len(large)
+
+
 def test_many_at_once(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each future has its own document, whatever happens in the processes beside it."""
     monkeypatch.setenv("PYTHONPATH", path)
