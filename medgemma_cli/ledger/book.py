@@ -1,6 +1,6 @@
 """`records.jsonl`, the commit point: append-only, one writer, repaired on opening.
 
-Promise: at most one commit per key and slot; only what was in flight at a kill is done again.
+Promise: no finished work is done again unasked; only what was in flight at a kill.
 A *slot* is one document's place in the output folder (its summary file's name); the last line of
 a slot is its current record.
 """
