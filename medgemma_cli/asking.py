@@ -31,7 +31,7 @@ def answer(
     """
     settings = job.settings(engine.identity)
     if ledger and not ledger.current:
-        summaries.refuse_orphans(ledger.out, summaries.scan(ledger.out))
+        summaries.refuse_orphans(ledger.out, summaries.sweep(ledger.out))
     try:
         document = join(sources, job.read_limits, reading or InProcess())
     except DocumentError as error:

@@ -49,17 +49,17 @@ class Committer:
         self._ledger = ledger
         self._tell = tell
         self._fsync = fsync
-        self._most = group if fsync else 1
+        self._size = group if fsync else 1
         self._wait = wait
-        self._group: list[Record] = []
-        self._due = 0.0
+        self._waiting: list[Record] = []
+        self._flush_at = 0.0
         self._failed: BaseException | None = None
         self._closed = False
         self._changed = threading.Condition()
         self._timer = threading.Thread(target=self._watch, name="committer", daemon=True)
 
     def __enter__(self) -> Self:
-        if self._most > 1:
+        if self._size > 1:
             self._timer.start()
         return self
 
@@ -78,7 +78,7 @@ class Committer:
                 with contextlib.suppress(Exception) if told else contextlib.nullcontext():
                     self.flush()
         finally:
-            if self._most > 1:
+            if self._size > 1:
                 self._timer.join()
 
     def put(self, record: Record) -> None:
@@ -91,11 +91,11 @@ class Committer:
         with self._changed:
             self._raise()
             self._ledger.append(record)
-            self._group.append(record)
-            if len(self._group) >= self._most:
+            self._waiting.append(record)
+            if len(self._waiting) >= self._size:
                 self.flush()
-            elif len(self._group) == 1:
-                self._due = time.monotonic() + self._wait
+            elif len(self._waiting) == 1:
+                self._flush_at = time.monotonic() + self._wait
                 self._changed.notify()
 
     def flush(self) -> None:
@@ -106,7 +106,7 @@ class Committer:
         """
         with self._changed:
             self._raise()
-            group, self._group = self._group, []
+            group, self._waiting = self._waiting, []
             if not group:
                 return
             self._ledger.sync()
@@ -124,7 +124,7 @@ class Committer:
     def _watch(self) -> None:
         with self._changed:
             while not self._closed:
-                left = self._due - time.monotonic() if self._group else None
+                left = self._flush_at - time.monotonic() if self._waiting else None
                 if left is None or left > 0:
                     self._changed.wait(left)
                     continue

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 TEMPORARY = ".medgemma-"
+QUARANTINE = "quarantine"
 
 
 def make_folder(path: Path, *, fsync: bool = True) -> None:

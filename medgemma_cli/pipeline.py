@@ -143,20 +143,20 @@ class Run:
         yield from self._forward(self._intake.read(first))
         for other in others:
             same = Decided(other._replace(action="duplicate", entry=None))
-            yield from self._forward(self._first(same))
+            yield from self._forward(self._resolve(same))
 
     def _prompts(self, sources: Iterable[Source]) -> Iterator[Prompt]:
         for decided in self._intake.stream(sources):
             decision = decided.decision
             key = decision.key
             if decision.action == "duplicate" and decision.entry is None:
-                decided = self._first(decided)
+                decided = self._resolve(decided)
             if decided.decision.action == "infer" and key in self._attempts.suspects:
                 self._suspect(decided.decision)
             else:
                 yield from self._forward(decided)
 
-    def _first(self, decided: Decided) -> Decided:
+    def _resolve(self, decided: Decided) -> Decided:
         """A duplicate of what this run took before: of its record, if that is there and good."""
         decision = decided.decision
         entry = self._ledger.by_key.get(decision.key)

@@ -31,7 +31,7 @@ class Projection:
         """
         ledger = self._ledger
         try:
-            present = set(summaries.scan(ledger.out))
+            present = set(summaries.sweep(ledger.out))
             if fresh:
                 folder = ledger.start_over()
                 present -= set(summaries.retire(ledger.out, present, folder))

@@ -10,11 +10,10 @@ from pathlib import Path
 
 from medgemma_cli import files, pages
 from medgemma_cli.errors import ConfigError, DocumentError, StorageError
-from medgemma_cli.files import TEMPORARY, make_folder
+from medgemma_cli.files import QUARANTINE, TEMPORARY, make_folder
 from medgemma_cli.records import Record
 
 MARK = "medgemma.summary/1"
-QUARANTINE = "quarantine"
 _NAME_BYTES = 255
 _PATH_BYTES = 4000  # of 4,096, with room for a temporary file's name
 _TAIL = 300
@@ -163,7 +162,7 @@ def write(out: Path, pages: Iterable[tuple[str, str]], *, fsync: bool = True) ->
         ) from None
 
 
-def scan(out: Path) -> Iterator[str]:
+def sweep(out: Path) -> Iterator[str]:
     """Every Markdown file under OUT, as a relative name; sweeps temporary files left by a kill."""
     for name in walk(out):
         if is_temporary(name):

@@ -18,10 +18,9 @@ from typing import NamedTuple
 from medgemma_cli import readers, summaries
 from medgemma_cli.committing import has_page
 from medgemma_cli.errors import DocumentError
-from medgemma_cli.files import make_folder
+from medgemma_cli.files import QUARANTINE, make_folder
 from medgemma_cli.ledger import (
     ATTEMPTS,
-    QUARANTINE,
     RECORDS,
     DamagedRecordError,
     Entry,

@@ -175,7 +175,7 @@ def test_records_without_a_page(tmp_path: Path) -> None:
         for record in records:
             committer.put(record)
     assert told == records
-    assert sorted(summaries.scan(tmp_path)) == ["n2.md"]
+    assert sorted(summaries.sweep(tmp_path)) == ["n2.md"]
 
 
 def test_thousands_from_two_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

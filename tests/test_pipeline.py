@@ -121,7 +121,7 @@ def lines(out: Path) -> list[dict[str, Any]]:
 def assert_projected(out: Path) -> None:
     """Every summary is what its current record renders to, and there is no other."""
     wanted = {line["summary"]: Record.model_validate(line) for line in current_lines(out)}
-    assert set(summaries.scan(out)) == set(wanted)
+    assert set(summaries.sweep(out)) == set(wanted)
     for name, record in wanted.items():
         assert (out / name).read_text("utf-8") == summaries.render(record)
 
@@ -154,7 +154,7 @@ def test_one_record_and_one_summary_a_document(notes: Path, out: Path) -> None:
     assert totals.status == {"ok": 4} and totals.inferred == 4 and totals.left == 0
     assert [line["source"] for line in lines(out)] == ["a.md", "b.txt", "c.md", "ward/d.md"]
     assert_projected(out)
-    assert sorted(summaries.scan(out)) == ["a.md", "b.txt.md", "c.md", "ward/d.md"]
+    assert sorted(summaries.sweep(out)) == ["a.md", "b.txt.md", "c.md", "ward/d.md"]
 
 
 def test_record_says_what_was_read_and_by_what(notes: Path, out: Path) -> None:
@@ -629,7 +629,7 @@ def roots(tmp_path: Path) -> list[Path]:
 def test_two_roots_in_one_run(roots: list[Path], out: Path, batch: bool) -> None:
     """Fault 99: the same relative path under two roots gives two outputs."""
     assert run(out, *roots, engine=Fake(batch=batch)).status == {"ok": 2}
-    assert len(list(summaries.scan(out))) == 2
+    assert len(list(summaries.sweep(out))) == 2
     assert run(out, *roots).cached == 2
     assert run(out, *roots[::-1]).cached == 2
     assert_projected(out)
@@ -641,7 +641,7 @@ def test_two_roots_in_two_runs(roots: list[Path], out: Path) -> None:
     first = (out / "a.md").read_bytes()
     run(out, roots[1])
     assert (out / "a.md").read_bytes() == first
-    assert len(list(summaries.scan(out))) == 2
+    assert len(list(summaries.sweep(out))) == 2
     assert run(out, roots[0]).cached == 1
     assert run(out, roots[1]).cached == 1
 
@@ -679,7 +679,7 @@ def test_odd_names(tmp_path: Path, out: Path, name: bytes) -> None:
     with open(path, "wb") as file:
         file.write(b"Dry cough.\n")
     assert run(out, tmp_path / "in").status == {"ok": 1}
-    assert len(list(summaries.scan(out))) == 1
+    assert len(list(summaries.sweep(out))) == 1
     assert run(out, tmp_path / "in").cached == 1
 
 

@@ -127,6 +127,6 @@ def test_a_folder_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.Monkey
     def cannot(out: Path) -> None:
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(summaries, "scan", cannot)
+    monkeypatch.setattr(summaries, "sweep", cannot)
     with pytest.raises(StorageError):
         prepared(tmp_path)

@@ -161,7 +161,7 @@ def test_a_folder_called_quarantine_keeps_its_summaries(out: Path) -> None:
     """Fault 5: what was written is found by the next scan, whatever the input folder is called."""
     name = output_name("quarantine/a.txt")
     write(out, name)
-    assert list(summaries.scan(out)) == [name]
+    assert list(summaries.sweep(out)) == [name]
 
 
 # -- the text ----------------------------------------------------------------------------------
@@ -417,10 +417,10 @@ def test_a_scan_names_markdown_and_sweeps_temporary_files(out: Path) -> None:
     keep = [out / "other.tmp", out / ".medgemma-notes", out / "records.jsonl"]
     for path in [*litter, *keep]:
         path.write_text("x")
-    assert sorted(summaries.scan(out)) == ["a.md", "ward/b.txt.md"]
+    assert sorted(summaries.sweep(out)) == ["a.md", "ward/b.txt.md"]
     assert not any(path.exists() for path in litter)
     assert all(path.exists() for path in keep)
-    assert sorted(summaries.scan(out)) == ["a.md", "ward/b.txt.md"]
+    assert sorted(summaries.sweep(out)) == ["a.md", "ward/b.txt.md"]
 
 
 def test_a_scan_leaves_linked_folders_alone(out: Path, tmp_path: Path) -> None:
@@ -432,7 +432,7 @@ def test_a_scan_leaves_linked_folders_alone(out: Path, tmp_path: Path) -> None:
     for path in litter:
         path.write_text("x")
         (path.parent / "a.md").write_text("x")
-    assert list(summaries.scan(out)) == []
+    assert list(summaries.sweep(out)) == []
     assert [path.exists() for path in litter] == [True, False]
     assert (out / "quarantine" / "a.md").exists()
 
@@ -447,7 +447,7 @@ def test_a_fifo_among_the_summaries_does_not_hang(out: Path) -> None:
     before = signal.signal(signal.SIGALRM, stop)
     signal.setitimer(signal.ITIMER_REAL, 2)
     try:
-        ours = [name for name in summaries.scan(out) if summaries.key_of(out / name)]
+        ours = [name for name in summaries.sweep(out) if summaries.key_of(out / name)]
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)

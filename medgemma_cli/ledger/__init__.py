@@ -1,7 +1,7 @@
 """`OUT/records.jsonl`, the truth, and what guards it: the lock, the appends, the attempts."""
 
 from medgemma_cli.ledger.attempts import ATTEMPTS, CRASHES, Attempts
-from medgemma_cli.ledger.book import QUARANTINE, DamagedRecordError, Ledger
+from medgemma_cli.ledger.book import DamagedRecordError, Ledger
 from medgemma_cli.ledger.lines import RECORDS, Entry, current_lines, slot_of
 from medgemma_cli.ledger.locking import LOCK
 
@@ -9,7 +9,6 @@ __all__ = [
     "ATTEMPTS",
     "CRASHES",
     "LOCK",
-    "QUARANTINE",
     "RECORDS",
     "Attempts",
     "DamagedRecordError",

@@ -16,10 +16,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from medgemma_cli.files import make_folder, replace_file
+from medgemma_cli.files import QUARANTINE, make_folder, replace_file
 from medgemma_cli.ledger import endings
 from medgemma_cli.ledger.appending import AppendOnly, storage_error
-from medgemma_cli.ledger.book import QUARANTINE, Ledger
+from medgemma_cli.ledger.book import Ledger
 from medgemma_cli.ledger.story import END, Story, encoded, lines_of
 
 ATTEMPTS = "attempts.jsonl"

@@ -15,13 +15,11 @@ from typing import Self
 from pydantic import ValidationError
 
 from medgemma_cli.errors import OutputError, StorageError
-from medgemma_cli.files import make_folder, replace_file, sync_folder
+from medgemma_cli.files import QUARANTINE, make_folder, replace_file, sync_folder
 from medgemma_cli.ledger.appending import AppendOnly
 from medgemma_cli.ledger.lines import RECORDS, Entry, entry_for, entry_of, parse_line, raw_lines
 from medgemma_cli.ledger.locking import Lock
 from medgemma_cli.records import Record
-
-QUARANTINE = "quarantine"
 
 
 class DamagedRecordError(Exception):

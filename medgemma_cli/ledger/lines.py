@@ -10,6 +10,7 @@ import jsonlines
 from pydantic_core import from_json
 
 from medgemma_cli.errors import ConfigError
+from medgemma_cli.files import QUARANTINE
 from medgemma_cli.records import RECORD_SCHEMA, Record, Status
 
 RECORDS = "records.jsonl"
@@ -121,7 +122,7 @@ def _stays_inside(summary: object) -> bool:
     if not isinstance(summary, str) or "\0" in summary:
         return False
     first, *others = summary.split("/")
-    return first not in ("", "..", "quarantine") and ".." not in others
+    return first not in ("", "..", QUARANTINE) and ".." not in others
 
 
 def current_lines(

@@ -115,7 +115,7 @@ def told_before_sync() -> None:
     def put(self: Any, record: Any) -> None:
         real(self._ledger, record)
         self._tell(record)
-        self._group.append(record)
+        self._waiting.append(record)
         self.flush()
 
     _set(Committer, "put", put)
