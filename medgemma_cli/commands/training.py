@@ -70,6 +70,7 @@ def run(asked: Asked, reporter: "Reporter", *, quiet: bool) -> int:
     with stopper.watching(), Book(asked.out) as book:
         book.check_same(told["identity"])
         if book.done:
+            book.clear()  # where a kill came between the adapter and this
             words = "nothing to do; the adapter is there"
         else:
             tuning = Tuning(asked, base, book, told, reporter)
