@@ -18,6 +18,7 @@ from medgemma_cli import adapters, models
 from medgemma_cli.adapters import CONFIG, WEIGHTS
 from medgemma_cli.engines.local import LocalEngine, LocalOptions
 from medgemma_cli.errors import ConfigError
+from medgemma_cli.tuning.book import Book
 
 PLAIN = ("--precision", "fp32", "--device", "cpu")
 CHAT = [kit.chat(f"Say {word}.", kit.taught(word)) for word in kit.WORDS]
@@ -274,6 +275,26 @@ def test_long_examples(command: Command, checkpoint: Path, tmp_path: Path) -> No
     done = command("tune", "train.jsonl", "-o", "short", *way[4:], *short, *kit.FAST)
     assert done.returncode == 0 and "1 too long" in done.stderr
     assert kit.told(tmp_path / "short")["examples"]["too_long"] == 1
+
+
+@pytest.mark.parametrize("kilobytes", [100, 300], ids=["adapter", "optimizer"])
+def test_a_full_disk(checkpoint: Path, tmp_path: Path, kilobytes: int) -> None:
+    """74 whichever file of a checkpoint does not fit; the torn one is not gone on from."""
+    kit.write(tmp_path / "train.jsonl", CHAT[:2])
+    command = f"ulimit -f {kilobytes}; exec {sys.executable} -m medgemma_cli"
+    way = ["tune", "train.jsonl", "-o", "out", "--model", str(checkpoint), *kit.FAST]
+    way += ["--max-steps", "2", "--every", "1", "--rank", "16"]
+    done = subprocess.run(
+        ["/bin/bash", "-c", f'{command} "$@"', "-", *way],
+        cwd=tmp_path,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 74 and "run the same command again" in done.stderr
+    assert Book(tmp_path / "out").last() is None
 
 
 def test_a_loss_that_is_not_finite(

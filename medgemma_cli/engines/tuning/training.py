@@ -195,12 +195,21 @@ def _telling() -> Iterator[None]:
             "Lower --batch-size (and raise --accumulate) or --max-tokens; or --precision nf4.",
         ) from None
     except SafetensorError:
-        raise StorageError(
-            "A checkpoint cannot be written or read.",
-            "Make room, then run the same command again; it goes on.",
-        ) from None
+        raise _not_stored() from None
+    except RuntimeError as error:
+        # torch has no class of its own for a file that cannot be written.
+        if not any(name in str(error) for name in ("PytorchStream", "inline_container")):
+            raise
+        raise _not_stored() from None
     except DocumentError:
         raise ConfigError(
             "An image of the examples changed while it was trained on.",
             "Leave the images as they are, and give another -o.",
         ) from None
+
+
+def _not_stored() -> StorageError:
+    return StorageError(
+        "A checkpoint cannot be written or read.",
+        "Make room, then run the same command again; it goes on.",
+    )
