@@ -20,6 +20,7 @@ from medgemma_cli.commands.plan import plan
 from medgemma_cli.commands.rules import rules
 from medgemma_cli.commands.run import run
 from medgemma_cli.commands.status import status
+from medgemma_cli.commands.tune import tune
 from medgemma_cli.commands.verify import verify
 from medgemma_cli.errors import (
     INTERRUPTED,
@@ -49,6 +50,7 @@ app.command("rules")(rules)
 app.command("status")(status)
 app.command("verify")(verify)
 app.add_typer(evaluate_command.app, name="eval")
+app.command("tune", no_args_is_help=True)(tune)
 app.add_typer(templates_command.app, name="templates")
 app.command("doctor")(doctor)
 

@@ -224,11 +224,14 @@ def _check_code(folder: Path) -> None:
 
 
 def _fingerprint(folder: Path, step: Step | None) -> str:
-    """SHA-256 over names and hashes of all files that can change the answer.
-
-    File hashes are cached by path, size and time of change.
-    """
+    """SHA-256 over names and hashes of all files that can change the answer."""
     files = sorted(path for path in folder.iterdir() if _IDENTITY.fullmatch(path.name))
+    hashes = file_hashes(files, step)
+    return hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()
+
+
+def file_hashes(files: list[Path], step: Step | None = None) -> dict[str, str]:
+    """SHA-256 of files by their names; remembered by path, size and time of change."""
     known = _known_hashes()
     hashes: dict[str, str] = {}
     fresh: dict[str, str] = {}
@@ -243,7 +246,7 @@ def _fingerprint(folder: Path, step: Step | None) -> str:
         hashes[path.name] = known.get(mark) or fresh[mark]
     if fresh:
         _remember({**known, **fresh})
-    return hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()
+    return hashes
 
 
 def _known_hashes() -> dict[str, str]:

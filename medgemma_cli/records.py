@@ -159,6 +159,13 @@ class Generation(Frozen):
     attempts: int = 1
 
 
+class AdapterInfo(Frozen):
+    """Which LoRA adapter was on the weights; the hash covers its configuration and weights."""
+
+    name: str
+    hash: str
+
+
 class ModelInfo(Frozen):
     """Which weights answered. `precision` is what was loaded, `asked` what was asked for.
 
@@ -171,7 +178,7 @@ class ModelInfo(Frozen):
     precision: str | None = None
     asked: str | None = None
     engine: str
-    adapter: str | None = None
+    adapter: AdapterInfo | None = None
     deterministic: bool = False
 
 

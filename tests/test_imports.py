@@ -13,7 +13,7 @@ import medgemma_cli
 PACKAGE = Path(medgemma_cli.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 HEAVY = {"torch", "transformers", "PIL", "numpy", "bitsandbytes", "llguidance", "accelerate"}
-HEAVY |= {"rouge_score", "sacrebleu", "nltk"}
+HEAVY |= {"rouge_score", "sacrebleu", "nltk", "trl", "peft", "datasets"}
 LATE = HEAVY | {"jinja2", "yaml", "rich", "huggingface_hub", "dotenv", "psutil", "tokenizers"}
 
 _TELL = """
@@ -67,6 +67,7 @@ def roots(path: Path, *, top: bool) -> set[str]:
         ("ask", "--help"),
         ("eval", "--help"),
         ("eval", "qa", "--help"),
+        ("tune", "--help"),
         ("--version",),
         ("templates",),
     ],
@@ -103,7 +104,7 @@ def test_only_engines_know_torch(path: Path) -> None:
     """torch and transformers belong to the engines and to the demo's conversion."""
     name = name_of(path)
     if not name.startswith("engines.") and name != "demo":
-        assert roots(path, top=False).isdisjoint({"torch", "transformers", "bitsandbytes"})
+        assert roots(path, top=False).isdisjoint({"torch", "transformers", "bitsandbytes", "peft"})
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)

@@ -1,6 +1,7 @@
 """Options that several commands share, each with its environment variable `MEDGEMMA_<OPTION>`."""
 
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -53,6 +54,10 @@ Template = Annotated[str, option("--template", "-t", help="Template name, or pat
 System = Annotated[
     str | None,
     option("--system", help="Replace the template's system text: TEXT, or @FILE."),
+]
+Adapter = Annotated[
+    Path | None,
+    option("--adapter", panel=MODEL_PANEL, help="A folder with a LoRA adapter for the model."),
 ]
 Revision = Annotated[
     str | None,

@@ -64,6 +64,7 @@ def plan(
     deterministic: Annotated[
         bool, o.option("--deterministic", panel=o.MODEL_PANEL, help="One document at a time.")
     ] = False,
+    adapter: o.Adapter = None,
     revision: o.Revision = None,
     offline: o.Offline = False,
     engine: o.Engine = o.EngineChoice.local,
@@ -110,7 +111,7 @@ def plan(
         made, checkpoint = (
             _echo()
             if engine == "echo"
-            else _local(model, revision, offline, reporter, max_attempts, options)
+            else _local(model, revision, offline, reporter, max_attempts, adapter, options)
         )
         forecasts = list(_foresee(job, out, made, sources, reporter))
         summary = summarise(forecasts)
@@ -154,14 +155,17 @@ def _local(
     offline: bool,
     reporter: "Reporter",
     max_attempts: int,
+    adapter: Path | None,
     options: dict[str, Any],
 ) -> "tuple[Engine, Checkpoint | None]":
     """An engine that counts; of a model that is not here, configuration and tokenizer alone."""
     from medgemma_cli import models
+    from medgemma_cli.commands.wiring import find_adapter
     from medgemma_cli.engines.local import LocalEngine, LocalOptions
     from medgemma_cli.retrying import Retrying
 
     checkpoint = models.resolve(model, revision=revision, offline=offline, step=reporter.step)
+    options["adapter"] = find_adapter(adapter, checkpoint, reporter)
     checkpoint = models.fetch(checkpoint, reporter.step, weights=False)
     made = LocalEngine(checkpoint, LocalOptions(**options), step=reporter.step)
     return (made if made.constrains else Retrying(made, max_attempts)), checkpoint

@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 from medgemma_cli.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
+    from medgemma_cli.adapters import Adapter
     from medgemma_cli.commands.options import EngineChoice, PrecisionChoice
     from medgemma_cli.engines.base import Engine
+    from medgemma_cli.models import Checkpoint
     from medgemma_cli.progress import Reporter
     from medgemma_cli.readers import ReadLimits
     from medgemma_cli.records import Limits, Precision
@@ -44,6 +46,7 @@ def make_engine(
     *,
     model: str,
     revision: str | None,
+    adapter: Path | None = None,
     offline: bool,
     precision: "PrecisionChoice",
     double_quant: bool,
@@ -54,7 +57,7 @@ def make_engine(
     max_attempts: int,
     reporter: "Reporter",
 ) -> "Engine":
-    """The engine asked for. Resolves the checkpoint; loads nothing."""
+    """The engine asked for. Resolves the checkpoint and the adapter; loads nothing."""
     if engine == "echo":
         from medgemma_cli.engines.echo import EchoEngine
 
@@ -71,6 +74,7 @@ def make_engine(
         batch_tokens=batching.tokens,
         deterministic=batching.deterministic,
         grammar=grammar,
+        adapter=find_adapter(adapter, checkpoint, reporter),
     )
     made = LocalEngine(checkpoint, options, step=reporter.step, tokens=reporter.tokens)
     if made.constrains:
@@ -78,6 +82,20 @@ def make_engine(
     from medgemma_cli.retrying import Retrying
 
     return Retrying(made, max_attempts)
+
+
+def find_adapter(
+    folder: Path | None, checkpoint: "Checkpoint", reporter: "Reporter"
+) -> "Adapter | None":
+    """The adapter of `--adapter`, checked; the user is told of what cannot be."""
+    if folder is None:
+        return None
+    from medgemma_cli import adapters
+
+    adapter = adapters.resolve(folder, checkpoint, reporter.step)
+    if adapter.warning is not None:
+        reporter.note(f"warning: {adapter.warning}")
+    return adapter
 
 
 def load_template(name: str, system: str | None) -> "Template":

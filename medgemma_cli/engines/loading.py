@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from medgemma_cli.adapters import Adapter
 from medgemma_cli.errors import ModelUnavailableError
 from medgemma_cli.records import Precision
 
@@ -157,11 +158,13 @@ def load_model(
     precision: Precision,
     device: str,
     double_quant: bool,
+    adapter: Adapter | None = None,
 ) -> Any:
-    """Load the weights; safetensors only, no code of the checkpoint's own.
+    """Load the weights, then the adapter; safetensors only, no code of the checkpoint's own.
 
     Raises:
         ModelUnavailableError: 69, it does not fit, or the files are damaged.
+        ConfigError: 78, the adapter is one of another model.
     """
     import torch
     from safetensors import SafetensorError
@@ -183,4 +186,8 @@ def load_model(
         ) from None
     except (OSError, ValueError, KeyError, SafetensorError, ImportError) as error:
         raise _damaged(f"weights at {precision}", error) from None
+    if adapter is not None:
+        from medgemma_cli.engines import adapting
+
+        adapting.apply(model, adapter)
     return model.eval()

@@ -15,6 +15,7 @@ from itertools import chain
 from typing import Any
 
 from medgemma_cli import models
+from medgemma_cli.adapters import Adapter
 from medgemma_cli.engines import attention, outcome, vision
 from medgemma_cli.engines.base import always, unwatched
 from medgemma_cli.engines.decode import Decoder
@@ -36,7 +37,7 @@ from medgemma_cli.engines.timing import Timing
 from medgemma_cli.engines.work import Line, Work
 from medgemma_cli.engines.writing import Answer, JsonAnswer
 from medgemma_cli.errors import ModelUnavailableError
-from medgemma_cli.records import Generation, ModelInfo, Precision, Prompt
+from medgemma_cli.records import AdapterInfo, Generation, ModelInfo, Precision, Prompt
 
 _LOG = logging.getLogger(__name__)
 _FALLBACK_TOKENS = 48
@@ -52,6 +53,7 @@ class LocalOptions:
         batch_size: lines at once; None: what the device does best, as far as they fit.
         batch_tokens: lines times the longest of them, prompt and answer; None: what fits.
         deterministic: one document, and one picture, at a time.
+        adapter: a LoRA adapter to put on the weights.
     """
 
     precision: Precision = "auto"
@@ -61,6 +63,7 @@ class LocalOptions:
     batch_tokens: int | None = None
     deterministic: bool = False
     grammar: bool = True
+    adapter: Adapter | None = None
 
 
 def _quiet(text: str, done: int, total: int) -> None:
@@ -106,13 +109,13 @@ class LocalEngine:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """Fingerprint of weights and tokenizer, and the precision asked for."""
+        """Fingerprint of weights, tokenizer and adapter, and the precision asked for."""
         options = self._options
         quantised = options.precision in ("nf4", "fp4")
         identity = {
             "engine": "local",
             "weights": self._checkpoint.fingerprint,
-            "adapter": None,
+            "adapter": options.adapter.hash if options.adapter else None,
             "precision": options.precision,
             "double_quant": options.double_quant if quantised else None,
             "grammar": options.grammar and _GRAMMAR,
@@ -123,6 +126,7 @@ class LocalEngine:
     @property
     def info(self) -> ModelInfo:
         """The resolved checkpoint; precision as loaded, after any fallback."""
+        adapter = self._options.adapter
         return ModelInfo(
             id=self._checkpoint.id,
             revision=self._checkpoint.revision,
@@ -130,6 +134,7 @@ class LocalEngine:
             precision=self._precision,
             asked=self._options.precision,
             engine="local",
+            adapter=AdapterInfo(name=adapter.name, hash=adapter.hash) if adapter else None,
             deterministic=self._options.deterministic,
         )
 
@@ -204,6 +209,7 @@ class LocalEngine:
             precision=precision,
             device=device,
             double_quant=self._options.double_quant,
+            adapter=self._options.adapter,
         )
         attention.use(model)
         self._precision = precision

@@ -13,12 +13,12 @@ class Line(NamedTuple):
     fields: dict[str, Any]
 
 
-def bad_line(number: int, why: str) -> UsageError:
-    """The error that a line is; it never quotes the line."""
-    return UsageError(f"Line {number}: {why}.", "Correct the line; docs/evaluation.md has all.")
+def bad_line(number: int, why: str, page: str = "evaluation") -> UsageError:
+    """The error that a line is; it never quotes the line. `page` of docs/ has the rules."""
+    return UsageError(f"Line {number}: {why}.", f"Correct the line; docs/{page}.md has all.")
 
 
-def objects(raw: Iterable[bytes]) -> Iterator[Line]:
+def objects(raw: Iterable[bytes], page: str = "evaluation") -> Iterator[Line]:
     """The objects of the lines; empty lines are passed over.
 
     Raises:
@@ -35,7 +35,7 @@ def objects(raw: Iterable[bytes]) -> Iterator[Line]:
         except (ValueError, RecursionError):
             fields = None
         if not isinstance(fields, dict):
-            raise bad_line(number, "it is no JSON object")
+            raise bad_line(number, "it is no JSON object", page)
         yield Line(number, fields)
 
 

@@ -1,0 +1,215 @@
+"""The training itself: TRL's SFTTrainer on a model with fresh LoRA layers."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from medgemma_cli.engines import adapting
+from medgemma_cli.engines.loading import Loaded
+from medgemma_cli.engines.tuning import watching
+from medgemma_cli.engines.tuning.batches import Collator
+from medgemma_cli.engines.tuning.lessons import Lesson
+from medgemma_cli.errors import ConfigError, DocumentError, ModelUnavailableError, StorageError
+from medgemma_cli.records import Image
+from medgemma_cli.tuning.book import Book, storing
+from medgemma_cli.tuning.pictures import Picture
+from medgemma_cli.tuning.settings import Course, Settings
+
+_KEPT = 2
+
+
+class Data(NamedTuple):
+    """What is learned from, and what only measures; an image's pixels come by `look`."""
+
+    train: list[Lesson]
+    validation: list[Lesson]
+    look: Callable[[Picture], Image]
+
+
+def train(
+    loaded: Loaded,
+    image: int,
+    data: Data,
+    settings: Settings,
+    course: Course,
+    book: Book,
+    watch: watching.Watch,
+) -> None:
+    """Train until the course's end, or until the watch ends it; goes on from a checkpoint.
+
+    Args:
+        image: the id that stands for a piece of an image.
+
+    Raises:
+        ModelUnavailableError: 69, out of memory. ConfigError: 78, an image changed meanwhile, or
+            the loss is not finite. StorageError: 74, a checkpoint cannot be written.
+    """
+    with _telling():
+        model = with_lora(loaded.model, settings)
+        trainer = _trainer(model, loaded, image, data, settings, course, book)
+        trainer.add_callback(watching.callback(watch))
+        last = book.last()
+        trainer.train(resume_from_checkpoint=str(book.checkpoint(last)) if last else None)
+
+
+def with_lora(model: Any, settings: Settings) -> Any:
+    """The model with LoRA layers, which alone can learn; A is random, B zero."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    torch.manual_seed(settings.seed)
+    model.config.use_cache = False
+    config = LoraConfig(
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        target_modules=adapting.targets(settings.modules or adapting.MODULES),
+        task_type="CAUSAL_LM",
+    )
+    model.requires_grad_(False)
+    return get_peft_model(model, config)
+
+
+def _arguments(
+    loaded: Loaded, data: Data, settings: Settings, course: Course, book: Book
+) -> dict[str, Any]:
+    return {
+        "output_dir": str(book.checkpoints),
+        "per_device_train_batch_size": settings.batch,
+        "per_device_eval_batch_size": settings.batch,
+        "gradient_accumulation_steps": settings.accumulate,
+        "learning_rate": settings.learning_rate,
+        "warmup_steps": course.warm,
+        "lr_scheduler_type": "linear",
+        "max_steps": course.total,
+        "gradient_checkpointing": settings.checkpointing,
+        "gradient_checkpointing_kwargs": {"use_reentrant": False},
+        # The base computes as it was loaded, the adapter in fp32: nothing is cast on the way.
+        "bf16": False,
+        "fp16": False,
+        "seed": settings.seed,
+        "data_seed": settings.seed,
+        "eval_strategy": "steps" if data.validation else "no",
+        "save_strategy": "steps",
+        "eval_steps": course.every,
+        "save_steps": course.every,
+        "save_total_limit": _KEPT,
+        # The best checkpoint is kept beside the last ones.
+        "metric_for_best_model": "eval_loss" if data.validation else None,
+        "greater_is_better": False if data.validation else None,
+        "load_best_model_at_end": False,
+        "logging_steps": max(1, course.every // 10),
+        "logging_nan_inf_filter": False,
+        "disable_tqdm": True,
+        "report_to": "none",
+        "push_to_hub": False,
+        "remove_unused_columns": False,
+        "max_length": None,
+        "dataset_kwargs": {"skip_prepare_dataset": True},
+        "dataloader_pin_memory": loaded.device.startswith("cuda"),
+        "use_cpu": loaded.device == "cpu",
+    }
+
+
+def _trainer(
+    model: Any,
+    loaded: Loaded,
+    image: int,
+    data: Data,
+    settings: Settings,
+    course: Course,
+    book: Book,
+) -> Any:
+    """A trainer that names examples by number: no text reaches a cache of its library."""
+    from datasets import Dataset
+    from transformers import PrinterCallback
+    from trl import SFTConfig
+
+    first = len(data.train)
+    rows = [Dataset.from_dict({"index": list(range(first))}), None]
+    if data.validation:
+        rows[1] = Dataset.from_dict({"index": list(range(first, first + len(data.validation)))})
+    arguments = SFTConfig(**_arguments(loaded, data, settings, course, book))
+    _one_device(arguments, loaded.device)
+    trainer = _private(
+        model=model,
+        args=arguments,
+        train_dataset=rows[0],
+        eval_dataset=rows[1],
+        processing_class=loaded.tokenizer,
+        data_collator=Collator(
+            [*data.train, *data.validation],
+            pad=loaded.tokenizer.pad_token_id or 0,
+            image=image,
+            processor=loaded.processor,
+            look=data.look,
+        ),
+    )
+    trainer.remove_callback(PrinterCallback)
+    trainer.processing_class = None  # or every checkpoint would have a copy of it
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            # TRL casts those on a quantised base to bf16, which loses small steps.
+            parameter.data = parameter.data.float()
+    return trainer
+
+
+def _one_device(arguments: Any, device: str) -> None:
+    """Of several GPUs only the one that the model is on."""
+    if device.startswith("cuda"):
+        import torch
+
+        torch.cuda.set_device(torch.device(device).index or 0)
+        _ = arguments.device  # counts the GPUs
+        arguments._n_gpu = 1
+
+
+def _private(**settings: Any) -> Any:
+    """TRL's trainer without what it tells its makers, and without pages for the hub."""
+    from trl import SFTTrainer
+
+    class Trainer(SFTTrainer):  # type: ignore[misc]
+        """Tells nobody anything."""
+
+        def _send_telemetry(self) -> None:
+            return
+
+        def create_model_card(self, *args: Any, **more: Any) -> None:
+            """None."""
+
+    return Trainer(**settings)
+
+
+@contextlib.contextmanager
+def _telling() -> Iterator[None]:
+    """Errors of libraries as ours: what to do about them, and none of their words."""
+    import torch
+    from safetensors import SafetensorError
+
+    try:
+        with storing():
+            yield
+    except torch.OutOfMemoryError:
+        raise ModelUnavailableError(
+            "The training does not fit into the device's memory.",
+            "Lower --batch-size (and raise --accumulate) or --max-tokens; or --precision nf4.",
+        ) from None
+    except SafetensorError:
+        raise _not_stored() from None
+    except RuntimeError as error:
+        # torch has no class of its own for a file that cannot be written.
+        if not any(name in str(error) for name in ("PytorchStream", "inline_container")):
+            raise
+        raise _not_stored() from None
+    except DocumentError:
+        raise ConfigError(
+            "An image of the examples changed while it was trained on.",
+            "Leave the images as they are, and give another -o.",
+        ) from None
+
+
+def _not_stored() -> StorageError:
+    return StorageError(
+        "A checkpoint cannot be written or read.",
+        "Make room, then run the same command again; it goes on.",
+    )

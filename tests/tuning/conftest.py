@@ -1,0 +1,85 @@
+"""The command in this process, and one adapter that a whole session may use."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import lessons_kit as kit
+import pytest
+
+from medgemma_cli.errors import USAGE, MedgemmaError
+
+
+class Result(NamedTuple):
+    """What a command came to."""
+
+    returncode: int
+    stderr: str
+
+
+Command = Callable[..., Result]
+
+
+def run(*args: object) -> int:
+    """The exit code of a command; what it says of an error goes to the standard error."""
+    from medgemma_cli.cli import _CannotParse, app
+
+    try:
+        return int(app([str(arg) for arg in args], standalone_mode=False) or 0)
+    except MedgemmaError as error:
+        print(f"medgemma: {error.message}\n  {error.next_step}", file=sys.stderr)  # noqa: T201
+        return error.exit_code
+    except _CannotParse:
+        return USAGE
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No settings of the user's, a cache of this session, and no network."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in os.environ:
+            if name.startswith(("MEDGEMMA_", "HF_")):
+                patch.delenv(name)
+        patch.setenv("MEDGEMMA_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        yield
+
+
+@pytest.fixture
+def command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Command:
+    """Run `medgemma` in `tmp_path`."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*args: object) -> Result:
+        capsys.readouterr()
+        code = run(*args)
+        return Result(code, capsys.readouterr().err)
+
+    return call
+
+
+class Taught(NamedTuple):
+    """An adapter, the examples it learned, and how long that took in seconds."""
+
+    adapter: Path
+    folder: Path
+    rows: list[dict[str, Any]]
+    seconds: float
+
+
+@pytest.fixture(scope="session")
+def adapter(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Taught:
+    """An adapter that has eight examples by heart, texts and images."""
+    import time
+
+    folder = tmp_path_factory.mktemp("taught")
+    rows = kit.mixed(folder)
+    data = kit.write(folder / "train.jsonl", rows)
+    started = time.monotonic()
+    way = ("--model", checkpoint, "--epochs", "40", "--validation-share", "0", "-q")
+    assert run("tune", data, "-o", folder / "adapter", *way, *kit.FAST) == 0
+    return Taught(folder / "adapter", folder, rows, time.monotonic() - started)
