@@ -15,12 +15,16 @@ import pytest
 
 @pytest.fixture(scope="session", autouse=True)
 def interruptible() -> None:
-    """Children can be interrupted, even where this run was started in the background.
+    """Children can be signalled, even where this run was started in the background.
 
-    A shell starts background jobs with SIGINT ignored, and that is inherited.
+    A shell starts background jobs with SIGINT and SIGQUIT ignored, nohup with SIGHUP, and that is
+    inherited.
     """
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGHUP, signal.SIGQUIT):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
 
 
 @pytest.fixture
