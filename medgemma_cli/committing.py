@@ -110,9 +110,12 @@ class Committer:
             if not group:
                 return
             self._ledger.sync()
-            pages = [(r.summary, summaries.render(r)) for r in group if has_page(r)]
-            named = [(name, text) for name, text in pages if name is not None]
-            summaries.write(self._ledger.out, named, fsync=self._fsync)
+            pages = [
+                (record.summary, summaries.render(record))
+                for record in group
+                if record.summary is not None and has_page(record)
+            ]
+            summaries.write(self._ledger.out, pages, fsync=self._fsync)
             for record in group:
                 self._tell(record)
 

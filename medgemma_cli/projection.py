@@ -53,7 +53,7 @@ class Projection:
         """See that a summary may be written there.
 
         Raises:
-            DocumentError: ``output_exists``.
+            DocumentError: ``output_exists``, ``output_too_long``.
         """
         known = self._ledger.by_key
         summaries.check_free(self._ledger.out, name, lambda k: k == key or k in known)

@@ -1,6 +1,8 @@
 """What a run of the command came to: its exit code, its streams and its ledger."""
 
+import contextlib
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +20,21 @@ def lines(out: Path) -> list[Line]:
     path = out / "records.jsonl"
     raw = path.read_bytes().splitlines() if path.exists() else []
     return [json.loads(line, parse_constant=refuse) for line in raw]
+
+
+def wait_until(true: Callable[[], bool], seconds: float = 30) -> None:
+    """Wait for something to become true."""
+    ends = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < ends, "it never happened"
+        time.sleep(0.005)
+
+
+def at_work(out: Path) -> bool:
+    """Whether a document has gone to the engine."""
+    with contextlib.suppress(FileNotFoundError):
+        return b'"generate"' in (out / "attempts.jsonl").read_bytes()
+    return False
 
 
 class Outcome(NamedTuple):

@@ -1,7 +1,5 @@
 """Signals and time limits: what is finished is kept, and the exit code says what is left."""
 
-import contextlib
-import json
 import signal
 import subprocess
 import sys
@@ -11,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from outcomes import at_work, lines, wait_until
 
 from medgemma_cli.commands.run import exit_code, parse_duration
 from medgemma_cli.errors import UsageError
@@ -78,27 +77,6 @@ def start(tmp_path: Path, clean_env: dict[str, str]) -> Iterator[Start]:
     for process in running:
         process.kill()
         process.communicate()
-
-
-def wait_until(true: Callable[[], bool], seconds: float = 20) -> None:
-    """Wait for something to become true."""
-    ends = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < ends, "it never happened"
-        time.sleep(0.005)
-
-
-def at_work(out: Path) -> bool:
-    """Whether a document has gone to the engine."""
-    with contextlib.suppress(FileNotFoundError):
-        return b'"generate"' in (out / "attempts.jsonl").read_bytes()
-    return False
-
-
-def lines(out: Path) -> list[dict[str, Any]]:
-    """The lines of the ledger so far."""
-    path = out / "records.jsonl"
-    return [json.loads(line) for line in path.read_bytes().splitlines()] if path.exists() else []
 
 
 @pytest.mark.parametrize(

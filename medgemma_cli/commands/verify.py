@@ -23,7 +23,7 @@ def verify(
     out: Annotated[Path, typer.Argument(help="The -o of a run.")] = Path("summaries"),
     repair: Annotated[
         bool,
-        typer.Option("--repair", help="Mend what follows from the ledger; a copy of it is kept."),
+        typer.Option("--repair", help="Mend what follows from the ledger; keep what it replaces."),
     ] = False,
     sources: Annotated[
         bool, typer.Option("--sources/--no-sources", help="Read the sources again, too.")

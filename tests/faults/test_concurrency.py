@@ -1,6 +1,5 @@
 """Locks and signals: two runs never write at once, and a run that is stopped leaves in time."""
 
-import contextlib
 import os
 import signal
 import subprocess
@@ -10,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from outcomes import ECHO, Run, assert_whole, lines
+from outcomes import ECHO, Run, assert_whole, at_work, lines, wait_until
 
 from medgemma_cli import signals
 
@@ -41,21 +40,6 @@ def start(tmp_path: Path, clean_env: dict[str, str]) -> Iterator[Start]:
     for process in running:
         process.kill()
         process.communicate()
-
-
-def wait_until(true: Callable[[], bool], seconds: float = 30) -> None:
-    """Wait for something to become true."""
-    ends = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < ends, "it never happened"
-        time.sleep(0.005)
-
-
-def at_work(out: Path) -> bool:
-    """Whether a document has gone to the engine."""
-    with contextlib.suppress(FileNotFoundError):
-        return b'"generate"' in (out / "attempts.jsonl").read_bytes()
-    return False
 
 
 def committed(out: Path) -> int:
