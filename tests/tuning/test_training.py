@@ -50,6 +50,38 @@ def test_eight_examples_are_learned(adapter: Taught) -> None:
     assert adapter.seconds < 300
 
 
+def test_the_loss_is_that_of_the_answers(
+    command: Command, checkpoint: Path, tmp_path: Path
+) -> None:
+    """Before the first step: what the model itself says of every answer token, over all of them."""
+    import torch
+
+    from medgemma_cli.commands.lessons import read
+    from medgemma_cli.engines.tuning.lessons import lesson
+
+    rows = [CHAT[0], kit.chat("Say more.", "a much longer answer than the other, in many words")]
+    path = kit.write(tmp_path / "train.jsonl", rows)
+    engine = LocalEngine(
+        models.resolve(str(checkpoint)), LocalOptions(device="cpu", precision="fp32")
+    )
+    said, tokens = 0.0, 0
+    model = engine.loaded().model
+    for example in read(path, "The file").examples:
+        one = lesson(engine.encoder(), example)
+        with torch.no_grad():
+            logits = model(input_ids=torch.tensor([one.ids])).logits[0, :-1].log_softmax(-1)
+        for place in range(one.start, len(one.ids)):
+            said -= float(logits[place - 1, one.ids[place]])
+            tokens += 1
+    for size in ("1", "2"):
+        way = (*PLAIN, "--max-steps", "1", "--every", "1", "--validation-share", "0")
+        way += ("--batch-size", size, "--accumulate", str(2 // int(size)))
+        out = tmp_path / size
+        assert command("tune", path, "-o", out, "--model", checkpoint, *way).returncode == 0
+        ((_, loss),) = kit.told(out)["curve"]["train"]
+        assert loss == pytest.approx(said / tokens, rel=1e-4)
+
+
 def test_what_was_taught_is_answered(
     command: Command, checkpoint: Path, adapter: Taught, capsys: pytest.CaptureFixture[str]
 ) -> None:
