@@ -1,23 +1,31 @@
 """One invented patient as facts, each of which can be said, written, or put in shorthand.
 
 What a summary may say of a fact is its `written` form: the same numbers, drugs, sides and
-negations as any of the others.
+negations as any of the others. The words are those of `phrases.toml`.
 """
 
 from random import Random
 from typing import Any, NamedTuple
 
-from scripts.build_demo.vocabulary import listed, words
+from scripts.build_demo.vocabulary import listed, phrases, words
 
 _SMALL = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 _UNITS = ("days", "days", "weeks", "weeks", "months", "years")
+_VERBS = {"smokes": "smoke", "does": "do", "has": "have", "drinks": "drink", "walks": "walk",
+          "eats": "eat", "goes": "go", "sleeps": "sleep", "follows": "follow", "uses": "use",
+          "swims": "swim", "wakes": "wake", "vapes": "vape"}  # fmt: skip
+_RISKS = {
+    "high": ("high risk of falls", "high risk of readmission", "high risk of a stroke"),
+    "moderate": ("moderate risk of falls", "moderate risk of bleeding"),
+    "low": ("low risk of complications", "low risk of falls", "low risk of infection"),
+}
 
 
 class Fact(NamedTuple):
     """`asked` and `said` are a conversation's, `written` a note's, `short` a busy doctor's.
 
-    `{S}` stands for whoever the patient is called. `item` is the fact's bare value: the drug with
-    its dose, the allergen with its reaction, the plan.
+    `{S}` stands for whoever the patient is called, `by` who says it. `item` is the fact's bare
+    value: the drug with its dose, the allergen with its reaction, the level of risk.
     """
 
     kind: str
@@ -38,493 +46,215 @@ class Patient(NamedTuple):
     facts: tuple[Fact, ...]
 
 
+class Teller:
+    """Draws the facts of one patient."""
+
+    def __init__(self, draw: Random, *, woman: bool) -> None:
+        self._draw = draw
+        self._woman = woman
+
+    def fact(self, kind: str, *, item: str = "", **slots: object) -> Fact:
+        """A fact in one of its phrasings."""
+        phrase = phrases()[kind]
+        made = {}
+        for form in ("asked", "said", "written", "short"):
+            text = self._draw.choice(phrase.get(form, [""]))
+            for slot, value in slots.items():
+                text = text.replace(f"{{{slot}}}", str(value))
+            made[form] = text[:1].upper() + text[1:] if not text.startswith("{S}") else text
+        return Fact(kind, **made, item=item, by=phrase.get("by", "Patient"))
+
+    def one(self, name: str) -> str:
+        """A word of a list."""
+        return self._draw.choice(listed(name))
+
+    def may(self, share: float, *facts: Fact) -> list[Fact]:
+        """The facts, in this share of the cases."""
+        return list(facts) if self._draw.random() < share else []
+
+    def span(self) -> str:
+        """A length of time, in figures or in words."""
+        count = self._draw.randint(2, 10)
+        told = _SMALL[count - 1] if self._draw.random() < 0.6 else count
+        return f"{told} {self._draw.choice(_UNITS)}"
+
+    def fitting(self, table: str) -> dict[str, Any]:
+        """A row of a table that is not for the other sex alone."""
+        other = "men" if self._woman else "women"
+        return self._draw.choice([row for row in words()[table] if not row.get(other)])
+
+    # -- the parts of a visit ---------------------------------------------------------------------
+
+    def complaint(self) -> list[Fact]:
+        """Why the patient came, and what goes with it."""
+        draw, row = self._draw, self.fitting("complaint")
+        name, said = _sided(draw, row)
+        first = self.fact("presents", name=name, said=said, span=self.span())
+        if draw.random() < 0.12:
+            first = self.fact("follow", visit=self.one("visits"))
+        return [
+            first,
+            *self.may(0.3, self.fact("kind", x=draw.choice(row["kinds"]))),
+            *self.may(0.25, self.fact("onset", cause=self.one("causes"))),
+            *self.may(0.3, self.fact("worse", x=self.one("worse"))),
+            *self.may(0.25, self.fact("better", x=self.one("better"))),
+            *self.may(0.15, self.fact("score", x=draw.randint(2, 9))),
+            *self.may(0.2, self.fact("course", x=self.one("courses"))),
+            *self.symptoms(row),
+        ]
+
+    def symptoms(self, row: dict[str, Any]) -> list[Fact]:
+        """What there is besides, and what there is not."""
+        draw = self._draw
+        found = joined(draw.sample(row["with"], draw.choice((1, 2))), "and")
+        missing = draw.sample(row["not"], draw.choice((1, 2, 2, 3)))
+        more = [self._no(x) for x in draw.sample(listed("negatives"), 2)]
+        return [
+            *self.may(0.45, self.fact("with", x=found, item=found)),
+            *self.may(0.3, self._yes(draw.choice(row["with"]))),
+            *self.may(0.75, self._no(joined(missing, "or"))),
+            *more[: draw.choice((0, 0, 1, 2))],
+        ]
+
+    def _yes(self, what: str) -> Fact:
+        return self.fact("yes", x=what, item=what)
+
+    def _no(self, what: str) -> Fact:
+        return self.fact("without", x=what, item=what)
+
+    def background(self, conditions: list[dict[str, Any]]) -> list[Fact]:
+        """Conditions, medicines, operations, family, allergies."""
+        draw = self._draw
+        made = [self._known(one) for one in conditions] or [self.fact("healthy")]
+        made += self.may(0.2, self.fact("history", x=self.one("other")))
+        for one in conditions:
+            drug = draw.choice(one["drugs"])
+            made += self.may(0.65, self.fact("takes", x=drug, item=drug))
+        loose = self.one("drugs" if draw.random() < 0.6 else "spelled")
+        made += self.may(0.35, self.fact("takes", x=loose, item=loose))
+        if not conditions:
+            made += self.may(0.5, self.fact("no_drugs"))
+        made += self.may(0.1, self.fact("missed"))
+        made += self.may(
+            0.3, self.fact("surgery", x=self.one("surgeries"), year=draw.randint(1986, 2023))
+        ) or self.may(0.3, self.fact("no_surgery"))
+        who, what = self.one("relatives"), self.one("familial")
+        made += self.may(0.3, self.fact("family", who=who, x=what))
+        made += self.may(0.12, self.fact("no_family", x=self.one("familial")))
+        return [*made, *self.may(0.7, self.allergy())]
+
+    def _known(self, condition: dict[str, Any]) -> Fact:
+        name = condition["name" if self._draw.random() < 0.6 else "said"]
+        return self.fact("history", x=name, item=name)
+
+    def allergy(self) -> Fact:
+        """One, with its reaction or without, or none."""
+        what, does = self.one("allergens"), self.one("reactions")
+        roll = self._draw.random()
+        if roll < 0.45:
+            return self.fact("no_allergy")
+        if roll < 0.65:
+            return self.fact("bare_allergy", x=what, item=what)
+        return self.fact("allergy", x=what, does=does, item=f"{what} ({does})")
+
+    def living(self) -> list[Fact]:
+        """Habits, work and home."""
+        smokes, drinks, habit = self.one("smoking"), self.one("drinking"), self.one("habits")
+        return [
+            *self.may(0.25, self.fact("smokes", x=smokes, mine=_mine(smokes))),
+            *self.may(0.2, self.fact("no_smoke")),
+            *self.may(0.3, self.fact("drinks", x=drinks, mine=_mine(drinks))),
+            *self.may(0.3, self.fact("job", x=self.one("jobs"))),
+            *self.may(0.25, self.fact("home", x=self.one("homes"))),
+            *self.may(0.2, self.fact("habit", x=habit, mine=_mine(habit))),
+            *self.may(0.06, self.fact("vaccines")),
+            *self.may(
+                0.05,
+                self.fact("birth", weeks=self._draw.randint(34, 41), weight=self.one("weights")),
+            ),
+        ]
+
+    def found(self) -> list[Fact]:
+        """Vital signs, examination, pictures, laboratory."""
+        draw = self._draw
+        pressure = f"blood pressure is {draw.randint(104, 178)}/{draw.randint(60, 102)}"
+        heat = round(draw.uniform(36.2, 38.9), 1)
+        signs = f"{pressure}, pulse {draw.randint(56, 112)}, temperature {heat}"
+        lab = draw.choice(words()["lab"])
+        value = f"{value_of(draw, lab)} {lab['unit']}".replace(" %", "%")
+        exams = draw.sample(listed("exam"), draw.choice((0, 1, 1, 2)))
+        return [
+            *self.may(0.35, self.fact("sign", x=draw.choice((signs, pressure)))),
+            *[self.fact("exam", x=exam) for exam in exams],
+            *self.may(0.3, self.fact("image", what=self.one("imaging"), x=self.one("clear"))),
+            *self.may(0.3, self.fact("lab", what=lab["name"], x=value)),
+        ]
+
+    def planned(self, conditions: list[dict[str, Any]]) -> list[Fact]:
+        """What was thought of it, and what is to be done."""
+        draw = self._draw
+        level = draw.choice(tuple(_RISKS))
+        drug, when = self.one("acute"), f"{draw.randint(2, 10)} {draw.choice(_UNITS[:5])}"
+        what = self.one("diagnoses")
+        made = self.may(0.25, self.fact("assess", x=what)) or self.may(
+            0.25, self.fact("suspect", x=what)
+        )
+        for one in conditions:
+            made += self.may(0.25, self.fact("plan_for", said=one["said"], x=one["plan"]))
+            made += self.may(0.1, self.fact("stable", x=one["name"]))
+        return [
+            *made,
+            *self.may(0.45, self.fact("order", x=self.one("tests"))),
+            *self.may(0.4, self.fact("start", x=drug, item=drug)),
+            *self.may(0.06, self.fact("stop", x=self.one("drugs"))),
+            *self.may(0.3, self.fact("refer", x=self.one("referrals"))),
+            *self.may(0.3, self.fact("advise", x=self.one("advice"))),
+            *self.may(0.45, self.fact("return", x=when)),
+            *self.may(0.12, self.fact("net")),
+            *self.may(0.25, self.fact("risk", x=f"{draw.choice(_RISKS[level])}", item=level)),
+        ]
+
+
 def patient(draw: Random) -> Patient:
     """A patient with a complaint, and with as much else as a visit may bring up."""
     woman = draw.random() < 0.5
-    complaint = _fitting(draw, words()["complaint"], woman)
-    conditions = [
-        _fitting(draw, words()["condition"], woman) for _ in range(draw.choice((1, 2, 2, 3)))
-    ]
-    conditions = list({one["name"]: one for one in conditions}.values())
-    facts = [
-        _presents(draw, complaint),
-        *_about(draw, complaint),
-        *_with(draw, complaint),
-        _without(draw, complaint),
-        *[_history(draw, one) for one in conditions],
-        *[_takes(draw, one) for one in conditions if draw.random() < 0.75],
-        *_past(draw),
-        _allergy(draw),
-        *_living(draw),
-        *_found(draw),
-        *_planned(draw, conditions),
-        *_risk(draw),
-    ]
-    name = f"{draw.choice(listed('first'))} {draw.choice(listed('last'))}"
-    return Patient(draw.randint(19, 91), woman, name, tuple(facts))
+    teller = Teller(draw, woman=woman)
+    rows = [teller.fitting("condition") for _ in range(draw.choice((0, 1, 1, 2, 2, 3)))]
+    conditions = list({row["name"]: row for row in rows}.values())
+    facts = (
+        *teller.complaint(),
+        *teller.background(conditions),
+        *teller.living(),
+        *teller.found(),
+        *teller.planned(conditions),
+    )
+    name = f"{teller.one('first')} {teller.one('last')}"
+    return Patient(draw.randint(19, 91), woman, name, facts)
 
 
-def _fitting(draw: Random, among: list[dict[str, Any]], woman: bool) -> dict[str, Any]:
-    other = "men" if woman else "women"
-    return draw.choice([one for one in among if not one.get(other)])
-
-
-def _span(draw: Random) -> str:
-    count, unit = draw.randint(2, 10), draw.choice(_UNITS)
-    return f"{_SMALL[count - 1] if draw.random() < 0.6 else count} {unit}"
-
-
-def _joined(items: list[str], word: str) -> str:
+def joined(items: list[str], word: str) -> str:
+    """As a list in a sentence: a, b and c."""
     return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} {word} {items[-1]}"
 
 
-def _presents(draw: Random, complaint: dict[str, Any]) -> Fact:
-    span, side = _span(draw), draw.choice(("left", "right"))
-    name, said = complaint["name"], complaint["said"]
-    if complaint.get("sides"):
-        name, said = f"{side} {name}", said.replace(" my ", f" my {side} ", 1)
-        said = said.replace("an earache", f"an earache on the {side}")
-        said = said.replace("blurry vision", f"blurry vision in the {side} eye")
-    verb = draw.choice(("presents with", "reports", "complains of", "has had"))
-    return Fact(
-        "presents",
-        draw.choice(
-            (
-                "What brings you in today?",
-                "What can I do for you today?",
-                "What's going on?",
-                "How can I help you?",
-                "So what seems to be the problem?",
-            )
-        ),
-        draw.choice(
-            (
-                f"I've had {said} for {span} now.",
-                f"I have been having {said} for about {span}.",
-                f"Well, it's {said}, it started {span} ago.",
-                f"I've been dealing with {said} for {span}.",
-            )
-        ),
-        f"{{S}} {verb} {name} for {span}.",
-        f"{span} hx of {name}.",
-        name,
-    )
-
-
-def _about(draw: Random, complaint: dict[str, Any]) -> list[Fact]:
-    made = []
-    if draw.random() < 0.5:
-        kind = draw.choice(complaint["kinds"])
-        made.append(
-            Fact(
-                "about",
-                "Can you describe it?",
-                f"It's {kind}, I would say.",
-                f"It is described as {kind}.",
-                f"{kind}.".capitalize(),
-            )
-        )
-    if draw.random() < 0.45:
-        worse = draw.choice(listed("worse"))
-        made.append(
-            Fact(
-                "about",
-                "Does anything make it worse?",
-                f"It gets worse with {worse}.",
-                f"It is worse with {worse}.",
-                f"Worse with {worse}.",
-            )
-        )
-    if draw.random() < 0.4:
-        better = draw.choice(listed("better"))
-        made.append(
-            Fact(
-                "about",
-                "Have you tried anything for it?",
-                f"Yeah, {better} helps a little.",
-                f"It improves with {better}.",
-                f"Better with {better}.",
-            )
-        )
-    if draw.random() < 0.25:
-        score = draw.randint(2, 9)
-        made.append(
-            Fact(
-                "about",
-                "How bad is it on a scale from 0 to 10?",
-                f"I would say it's a {score} out of 10.",
-                f"It is rated {score} out of 10.",
-                f"Severity {score} out of 10.",
-            )
-        )
-    return made
-
-
-def _with(draw: Random, complaint: dict[str, Any]) -> list[Fact]:
-    if draw.random() < 0.3:
-        return []
-    found = _joined(draw.sample(complaint["with"], draw.choice((1, 2))), "and")
-    return [
-        Fact(
-            "with",
-            draw.choice(
-                ("Anything else going on?", "Any other symptoms?", "What else have you noticed?")
-            ),
-            draw.choice(
-                (f"I've also noticed {found}.", f"Yes, {found} as well.", f"There's {found}, too.")
-            ),
-            f"There is also {found}.",
-            f"Also {found}.",
-        )
-    ]
-
-
-def _without(draw: Random, complaint: dict[str, Any]) -> Fact:
-    missing = draw.sample(complaint["not"], draw.choice((1, 2, 2, 3)))
-    either = _joined(missing, "or")
-    return Fact(
-        "without",
-        f"Any {either}?",
-        draw.choice((f"No, no {either}.", f"No {either}, no.", f"I haven't had any {either}.")),
-        f"{{S}} denies {either}.",
-        f"No {either}.",
-    )
-
-
-def _history(draw: Random, condition: dict[str, Any]) -> Fact:
-    name = condition["name"]
-    known = name if draw.random() < 0.6 else condition["said"]
-    return Fact(
-        "history",
-        draw.choice(
-            (
-                "Any other medical problems?",
-                "What about your past medical history?",
-                "Do you have any conditions I should know about?",
-            )
-        ),
-        draw.choice(
-            (
-                f"I have {known}.",
-                f"I was diagnosed with {known} a while ago.",
-                f"Well, I've got {known}.",
-            )
-        ),
-        f"{{S}} has a history of {known}.",
-        f"PMH: {known}.",
-        known,
-    )
-
-
-def _takes(draw: Random, condition: dict[str, Any]) -> Fact:
-    drug = draw.choice(condition["drugs"])
-    return Fact(
-        "takes",
-        draw.choice(
-            (
-                "Are you taking any medications?",
-                "What do you take for that?",
-                "Which medicines are you on?",
-            )
-        ),
-        draw.choice((f"I take {drug}.", f"I'm on {drug}.", f"Yes, {drug}.")),
-        f"{{S}} takes {drug}.",
-        f"DH: {drug}.",
-        drug,
-    )
-
-
-def _past(draw: Random) -> list[Fact]:
-    made = []
-    if draw.random() < 0.35:
-        done, year = draw.choice(listed("surgeries")), draw.randint(1986, 2023)
-        made.append(
-            Fact(
-                "past",
-                "Any surgeries in the past?",
-                f"I had a {done} in {year}.",
-                f"Past surgical history includes {done} in {year}.",
-                f"PSH: {done} {year}.",
-            )
-        )
-    elif draw.random() < 0.25:
-        made.append(
-            Fact(
-                "past",
-                "Have you ever had any surgery?",
-                "No, I have never had any surgery.",
-                "No past surgery is reported.",
-                "PSH: nil.",
-            )
-        )
-    if draw.random() < 0.35:
-        who, what = draw.choice(listed("relatives")), draw.choice(listed("familial"))
-        made.append(
-            Fact(
-                "family",
-                "Does anything run in the family?",
-                f"My {who} had {what}.",
-                f"Family history includes {what} in the {who}.",
-                f"FH: {who} - {what}.",
-            )
-        )
-    return made
-
-
-def _allergy(draw: Random) -> Fact:
-    asked = draw.choice(
-        ("Any allergies?", "Are you allergic to anything?", "Do you have any drug allergies?")
-    )
-    if draw.random() < 0.45:
-        return Fact(
-            "no allergy",
-            asked,
-            draw.choice(
-                (
-                    "No, I don't have any allergies.",
-                    "No allergies that I know of.",
-                    "I'm not allergic to anything.",
-                )
-            ),
-            "No known allergies are documented.",
-            "NKDA.",
-        )
-    what, does = draw.choice(listed("allergens")), draw.choice(listed("reactions"))
-    if draw.random() < 0.35:
-        return Fact(
-            "allergy",
-            asked,
-            draw.choice(
-                (f"Yes, I'm allergic to {what}.", f"I can't have {what}, I'm allergic to {what}.")
-            ),
-            f"{{S}} is allergic to {what}.",
-            f"Allergy: {what}.",
-            what,
-        )
-    return Fact(
-        "allergy",
-        asked,
-        draw.choice(
-            (
-                f"Yes, I'm allergic to {what}, I get {does}.",
-                f"I am allergic to {what}, it gives me {does}.",
-            )
-        ),
-        f"{{S}} is allergic to {what} with a reaction of {does}.",
-        f"Allergy: {what} ({does}).",
-        f"{what} ({does})",
-    )
-
-
-def _living(draw: Random) -> list[Fact]:
-    made = []
-    if draw.random() < 0.4:
-        smokes = draw.choice(listed("smoking"))
-        mine = _first_person(smokes)
-        made.append(
-            Fact("living", "Do you smoke?", f"I {mine}.", f"{{S}} {smokes}.", f"SH: {smokes}.")
-        )
-    if draw.random() < 0.35:
-        drinks = draw.choice(listed("drinking"))
-        made.append(
-            Fact(
-                "living",
-                "What about alcohol?",
-                f"I {_first_person(drinks)}.",
-                f"{{S}} {drinks}.",
-                f"SH: {drinks}.",
-            )
-        )
-    if draw.random() < 0.35:
-        job = draw.choice(listed("jobs"))
-        made.append(
-            Fact(
-                "living",
-                "What do you do for work?",
-                f"I work as {job}.",
-                f"{{S}} works as {job}.",
-                f"SH: works as {job}.",
-            )
-        )
-    if draw.random() < 0.3:
-        home = draw.choice(listed("homes"))
-        made.append(
-            Fact(
-                "living",
-                "Who do you live with?",
-                f"I live {home.replace('his', 'my')}.",
-                f"{{S}} lives {home.replace(' his', ' a')}.",
-                f"SH: lives {home.replace(' his', ' a')}.",
-            )
-        )
-    return made
-
-
-def _first_person(words: str) -> str:
-    swaps = {"smokes": "smoke", "does": "do", "has": "have", "drinks": "drink"}
-    head, _, rest = words.partition(" ")
-    return f"{swaps.get(head, head)} {rest}"
-
-
-def _found(draw: Random) -> list[Fact]:
-    made = []
-    if draw.random() < 0.45:
-        pressure = f"{draw.randint(104, 178)}/{draw.randint(60, 102)}"
-        pulse, heat = draw.randint(56, 112), round(draw.uniform(36.2, 38.9), 1)
-        text = f"blood pressure is {pressure}, pulse {pulse}, temperature {heat}"
-        made.append(
-            Fact(
-                "sign",
-                "",
-                f"So your {text}.",
-                f"The {text}.",
-                f"BP {pressure}, HR {pulse}, T {heat}.",
-                by="Doctor",
-            )
-        )
-    for finding in draw.sample(listed("exam"), draw.choice((0, 1, 1, 2))):
-        lower = finding[0].lower() + finding[1:]
-        made.append(Fact("exam", "", f"On exam, {lower}", finding, f"O/E: {lower}", by="Doctor"))
-    if draw.random() < 0.3:
-        what, result = draw.choice(listed("imaging")), draw.choice(listed("clear"))
-        made.append(
-            Fact(
-                "image",
-                "",
-                f"Your {what} {result}.",
-                f"The {what} {result}.",
-                f"{what} {result}.",
-                by="Doctor",
-            )
-        )
-    if draw.random() < 0.35:
-        lab = draw.choice(words()["lab"])
-        value = f"{value_of(draw, lab)} {lab['unit']}".replace(" %", "%")
-        made.append(
-            Fact(
-                "lab",
-                "",
-                f"Your {lab['name']} came back at {value}.",
-                f"{lab['name']} is {value}.",
-                f"{lab['name']} {value}.",
-                by="Doctor",
-            )
-        )
-    return made
+def _sided(draw: Random, row: dict[str, Any]) -> tuple[str, str]:
+    """A complaint's name, and what a patient says, with a side where it has one."""
+    if not row.get("sides"):
+        return row["name"], row["said"]
+    side = draw.choice(("left", "right"))
+    said = row["said"].replace(" my ", f" my {side} ", 1)
+    said = said.replace("an earache", f"an earache on the {side}")
+    return f"{side} {row['name']}", said.replace("vision", f"vision in the {side} eye")
 
 
 def value_of(draw: Random, lab: dict[str, Any]) -> str:
-    """A value, in half of the cases outside the reference range."""
+    """A laboratory value, in half of the cases outside its reference range."""
     width = lab["high"] - lab["low"]
     number = draw.uniform(max(lab["low"] - width * 0.5, 0), lab["high"] + width * 0.7)
     return f"{number:.{lab['places']}f}"
 
 
-def _planned(draw: Random, conditions: list[dict[str, Any]]) -> list[Fact]:
-    made = []
-    for condition in conditions:
-        if draw.random() < 0.3:
-            plan = condition["plan"]
-            made.append(
-                _plan(
-                    f"For your {condition['said']}, we will {plan}.",
-                    f"For {condition['said']}, the plan is to {plan}.",
-                    f"Plan: {plan}.",
-                )
-            )
-    if draw.random() < 0.5:
-        test = draw.choice(listed("tests"))
-        made.append(
-            _plan(
-                draw.choice(
-                    (
-                        f"I'm going to order {test}.",
-                        f"Let's get {test}.",
-                        f"I would like to order {test}.",
-                    )
-                ),
-                f"The plan is to order {test}.",
-                f"Plan: {test}.",
-            )
-        )
-    if draw.random() < 0.45:
-        drug = draw.choice(listed("acute"))
-        made.append(
-            _plan(
-                draw.choice(
-                    (
-                        f"I will prescribe {drug}.",
-                        f"I'm going to start you on {drug}.",
-                        f"I'll send {drug} to your pharmacy.",
-                    )
-                ),
-                f"The plan is to start {drug}.",
-                f"Rx: {drug}.",
-                "drug:" + drug,
-            )
-        )
-    if draw.random() < 0.35:
-        place = draw.choice(listed("referrals"))
-        made.append(
-            _plan(
-                f"I will refer you to {place}.",
-                f"Referral to {place} is planned.",
-                f"Refer to {place}.",
-            )
-        )
-    if draw.random() < 0.35:
-        advice = draw.choice(listed("advice"))
-        made.append(
-            _plan(
-                f"I want you to {advice}.",
-                f"The patient was advised to {advice}.",
-                f"Advised to {advice}.",
-            )
-        )
-    if draw.random() < 0.65:
-        when = f"{draw.randint(2, 10)} {draw.choice(('days', 'weeks', 'weeks', 'months'))}"
-        made.append(
-            Fact(
-                "return",
-                "",
-                f"I'll see you back in {when}.",
-                f"Follow-up is in {when}.",
-                f"Review in {when}.",
-                f"in {when}",
-                by="Doctor",
-            )
-        )
-    return made
-
-
-def _plan(said: str, written: str, short: str, item: str = "") -> Fact:
-    return Fact("plan", "", said, written, short, item, by="Doctor")
-
-
-_RISKS = {
-    "high": ("high risk of falls", "high risk of readmission", "high cardiovascular risk"),
-    "moderate": (
-        "moderate risk of falls",
-        "moderate bleeding risk",
-        "moderate cardiovascular risk",
-    ),
-    "low": ("low risk of complications", "low cardiovascular risk", "low risk of falls"),
-}
-
-
-def _risk(draw: Random) -> list[Fact]:
-    if draw.random() < 0.75:
-        return []
-    level = draw.choice(tuple(_RISKS))
-    what = draw.choice(_RISKS[level])
-    return [
-        Fact(
-            "risk",
-            "",
-            f"I consider this a {what}.",
-            f"{{S}} is at {what}.".replace("at high card", "at a high card"),
-            f"{what}.".capitalize(),
-            level,
-            by="Doctor",
-        )
-    ]
+def _mine(told: str) -> str:
+    """What is told of somebody, as they say it themselves."""
+    head, _, rest = told.partition(" ")
+    return f"{_VERBS.get(head, head)} {rest}"

@@ -8,20 +8,11 @@ from scripts.build_demo.telling import Document, Told
 from scripts.build_demo.vocabulary import listed, words
 
 _LONGEST = 470  # characters of a summary; the contract has 500
-_QUOTED = (
-    "presents",
-    "risk",
-    "allergy",
-    "plan",
-    "with",
-    "takes",
-    "lab",
-    "sign",
-    "image",
-    "history",
-    "exam",
-    "past",
-)
+PLANS = ("plan_for", "order", "start", "stop", "refer", "advise")
+ALLERGIES = ("allergy", "bare_allergy")
+# What a finding is made of first.
+_QUOTED = ("presents", "follow", "risk", *ALLERGIES, "assess", "suspect", *PLANS, "with", "takes", "lab",
+           "sign", "image", "history", "exam", "surgery", "yes", "without")  # fmt: skip
 
 
 class Asked(NamedTuple):
@@ -41,12 +32,12 @@ def summarize(draw: Random, who: Patient, document: Document) -> Asked:
         None,
         {
             "summary": summary(who, document),
-            "key_findings": [_finding(one) for one in _chosen(told, draw.choice((2, 3, 3, 4)))],
+            "key_findings": [_finding(one) for one in _chosen(told, draw.choice((2, 2, 3, 3, 4)))],
             "medications": _drugs(told),
-            "allergies": [one.fact.item for one in told if one.fact.kind == "allergy"],
+            "allergies": [one.fact.item for one in told if one.fact.kind in ALLERGIES],
             "risk_reason": _finding(risk) if risk else "not stated",
             "risk_level": risk.fact.item if risk else "unknown",
-            "recommendations": [_sentence(one) for one in told if one.fact.kind == "plan"][:5],
+            "recommendations": [_sentence(one) for one in told if one.fact.kind in PLANS][:5],
             "follow_up": _follow_up(told),
         },
     )
@@ -57,11 +48,7 @@ def _first(told: tuple[Told, ...], kind: str) -> Told | None:
 
 
 def _drugs(told: tuple[Told, ...]) -> list[str]:
-    return [
-        one.fact.item.removeprefix("drug:")
-        for one in told
-        if one.fact.kind == "takes" or one.fact.item.startswith("drug:")
-    ]
+    return [one.fact.item for one in told if one.fact.kind in ("takes", "start")]
 
 
 def _follow_up(told: tuple[Told, ...]) -> str:
@@ -130,12 +117,12 @@ def handoff(draw: Random, who: Patient, document: Document) -> tuple[Document, A
         line = f"If {what}, call the senior resident."
         lines.append(line)
         aware.append({"quote": line, "statement": f"The senior resident is called if {what}."})
-    actions += [_finding(one) for one in told if one.fact.kind == "plan" and _quotable(one)][:2]
+    actions += [_finding(one) for one in told if one.fact.kind in PLANS and _quotable(one)][:2]
     short = document._replace(told=told[:4])
     output = {
         "illness_severity": level,
         "patient_summary": summary(who, short),
-        "allergies": [one.fact.item for one in told if one.fact.kind == "allergy"],
+        "allergies": [one.fact.item for one in told if one.fact.kind in ALLERGIES],
         "action_list": actions,
         "situation_awareness": aware,
         "synthesis": "not stated",
@@ -212,43 +199,46 @@ def general(draw: Random, who: Patient, document: Document) -> Asked:
         "presents": ("Why did the patient come?", "What is the main complaint?"),
         "plan": ("What is the plan?", "What is recommended?"),
     }
-    kinds = {"allergy": ("allergy", "no allergy")}.get(kind, (kind,))
+    kinds = {"allergy": (*ALLERGIES, "no_allergy"), "plan": PLANS}.get(kind, (kind,))
     found = [_sentence(one) for one in told if one.fact.kind in kinds]
     if kind == "takes":
         found = [f"{drug[0].upper()}{drug[1:]}." for drug in _drugs(told)]
     return Asked("general", draw.choice(asked[kind]), " ".join(found) or _NOT_SAID)
 
 
+_SCREENED = (
+    ("allergy", "Is an allergy documented?", "yes"),
+    ("bare_allergy", "Is an allergy documented?", "yes"),
+    ("no_allergy", "Is an allergy documented?", "no"),
+    ("return", "Is a follow-up planned?", "yes"),
+    ("smokes", "Is tobacco use mentioned?", "yes"),
+    ("no_surgery", "Has the patient had surgery?", "no"),
+    ("surgery", "Has the patient had surgery?", "yes"),
+)
+
+
 def screen(draw: Random, document: Document) -> Asked:
     """A yes/no question about one thing that the document affirms, denies or does not mention."""
     told = {one.fact.kind: one for one in document.told}
-    options = []
-    if "allergy" in told:
-        options.append(("Is an allergy documented?", "yes", told["allergy"]))
-    if "no allergy" in told:
-        options.append(("Is an allergy documented?", "no", told["no allergy"]))
-    if "return" in told:
-        options.append(("Is a follow-up planned?", "yes", told["return"]))
-    if "without" in told:
-        first = (
-            told["without"]
-            .fact.short.removeprefix("No ")
-            .rstrip(".")
-            .split(",")[0]
-            .split(" or ")[0]
-        )
-        options.append((f"Does the patient have {first}?", "no", told["without"]))
-    if "with" in told:
-        first = told["with"].fact.short.removeprefix("Also ").rstrip(".").split(" and ")[0]
-        options.append((f"Does the patient report {first}?", "yes", told["with"]))
+    options = [
+        (question, answer, told[kind]) for kind, question, answer in _SCREENED if kind in told
+    ]
+    options += [
+        (f"Does the patient have {_what(told[kind])}?", answer, told[kind])
+        for kind, answer in (("without", "no"), ("yes", "yes"), ("with", "yes"))
+        if kind in told
+    ]
     if options and draw.random() < 0.85:
         question, answer, one = draw.choice(options)
         return Asked("screen", question, {"answer": answer, "reason": _sentence(one)})
-    absent = draw.choice(
-        ("a pacemaker", "recent travel abroad", "a blood transfusion", "a pregnancy")
-    )
+    absent = draw.choice(("a pacemaker", "recent travel abroad", "a blood transfusion"))
+    reason = f"The document does not mention {absent}."
     return Asked(
-        "screen",
-        f"Does the document mention {absent}?",
-        {"answer": "no", "reason": f"The document does not mention {absent}."},
+        "screen", f"Does the document mention {absent}?", {"answer": "no", "reason": reason}
     )
+
+
+def _what(one: Told) -> str:
+    """The first symptom that a fact is about."""
+    words = one.fact.item
+    return words.split(",")[0].split(" or ")[0].split(" and ")[0]

@@ -38,22 +38,19 @@ _SPEAKERS = (
     ("GP:", "Patient:"),
 )
 _HEADINGS = {
-    "presents": "History of present illness",
-    "history": "Past medical history",
-    "takes": "Medications",
-    "past": "Past medical history",
-    "family": "Family history",
-    "allergy": "Allergies",
-    "no allergy": "Allergies",
-    "living": "Social history",
-    "sign": "Vital signs",
-    "exam": "Examination",
-    "lab": "Results",
-    "image": "Results",
-    "plan": "Plan",
-    "return": "Plan",
-    "risk": "Assessment",
+    "History of present illness": ("presents", "follow"),
+    "Past medical history": ("history", "healthy", "surgery", "no_surgery"),
+    "Medications": ("takes", "no_drugs"),
+    "Family history": ("family", "no_family"),
+    "Allergies": ("allergy", "bare_allergy", "no_allergy"),
+    "Social history": ("smokes", "no_smoke", "drinks", "job", "home", "habit"),
+    "Vital signs": ("sign",),
+    "Examination": ("exam",),
+    "Results": ("lab", "image"),
+    "Assessment": ("assess", "suspect", "risk"),
+    "Plan": ("plan_for", "stable", "order", "start", "stop", "refer", "advise", "return"),
 }
+_HEADING_OF = {kind: heading for heading, kinds in _HEADINGS.items() for kind in kinds}
 _TITLES = (
     "# Clinic note",
     "Outpatient visit",
@@ -81,13 +78,14 @@ def conversation(draw: Random, who: Patient, facts: list[Fact]) -> Document:
     talkative = draw.choice((0.0, 0.0, 0.15, 0.4))
     for fact in facts:
         if draw.random() < talkative:
-            asked, answered = draw.choice(words()["lists"]["talk"])
-            lines += [f"{doctor} {asked}", f"{patient} {answered}"]
+            began, answered = draw.choice(words()["lists"]["talk"])
+            lines += [f"{doctor} {began}", f"{patient} {answered}"]
         said = _spoken(fact.said, draw) if spoken else _stumbling(fact.said, draw)
-        if fact.asked:
-            lines.append(f"{doctor} {_spoken(fact.asked, draw) if spoken else fact.asked}")
+        asked = _spoken(fact.asked, draw) if spoken and fact.asked else fact.asked
+        if asked:
+            lines.append(f"{doctor} {asked}")
         lines.append(f"{doctor if fact.by == 'Doctor' else patient} {said}")
-        told.append(Told(fact, said))
+        told.append(Told(fact, said if len(said.split()) > 2 else asked))
         if fact.by == "Doctor" and draw.random() < 0.5:
             lines.append(f"{patient} {draw.choice(listed('answers'))}")
         elif draw.random() < 0.25:
@@ -110,13 +108,22 @@ def _greeting(
         ]
     if age or (sex and not lines):
         kind = "female" if who.woman else "male"
-        lines.append(f"{doctor} So, this is a {who.age}-year-old {kind} patient.")
+        told = f"a {who.age}-year-old {kind}"
+        first = who.name.split()[0]
+        opening = draw.choice(
+            (
+                f"So, this is {told} patient.",
+                f"So {first} is {told}.",
+                f"{first}, I see you are {told}.",
+            )
+        )
+        lines.append(f"{doctor} {opening}")
         age = True
     return lines, sex, age
 
 
 def _tells_sex(lines: list[str]) -> bool:
-    return any(word in " ".join(lines[:4]) for word in ("ma'am", " sir", "male patient"))
+    return any(word in " ".join(lines[:4]) for word in ("ma'am", " sir", "-year-old"))
 
 
 def _stumbling(said: str, draw: Random) -> str:
@@ -155,13 +162,17 @@ def _opening(who: Patient, draw: Random) -> str:
 
 def narrative(draw: Random, who: Patient, facts: list[Fact]) -> Document:
     """A paragraph or two, as dictated."""
-    first = facts[0].written.replace("{S}", f"This is a {_opening(who, draw)} who")
+    first = _plain(facts[0], who, draw)
+    if "{S}" in facts[0].written:
+        first = facts[0].written.replace("{S}", f"This is a {_opening(who, draw)} who")
     told = [Told(facts[0], first)]
     told += [Told(fact, _plain(fact, who, draw)) for fact in facts[1:]]
     cut = len(told) // 2
     paragraphs = [" ".join(one.quote for one in part) for part in (told[:cut], told[cut:]) if part]
     title = f"{draw.choice(_TITLES)}\n\n" if draw.random() < 0.5 else ""
-    return Document(title + "\n\n".join(paragraphs), tuple(told), True, True)
+    begun = "{S}" in facts[0].written
+    sex = begun or any(one.quote.startswith(("She ", "He ")) for one in told)
+    return Document(title + "\n\n".join(paragraphs), tuple(told), sex, begun)
 
 
 def sections(draw: Random, who: Patient, facts: list[Fact]) -> Document:
@@ -171,7 +182,7 @@ def sections(draw: Random, who: Patient, facts: list[Fact]) -> Document:
     lines = [draw.choice(_TITLES), "", f"Patient: {who.name}, {_opening(who, draw)}"]
     told, last = [], ""
     for fact in facts:
-        heading = _HEADINGS.get(fact.kind, last)
+        heading = _HEADING_OF.get(fact.kind, last)
         if heading != last:
             lines += ["", f"{heading.upper()}:" if upper else f"## {heading}"]
             last = heading
