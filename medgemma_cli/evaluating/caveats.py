@@ -9,7 +9,8 @@ OVERLAP = (
     "not correctness: one changed dose or one lost 'no' costs next to nothing, and a right summary "
     "in other words scores low.",
     "Agreement of ROUGE-L with clinicians' judgement is weak: ICC 0.36 (MedHELM, "
-    "arXiv:2505.23802). Compare systems on the same documents with it; never call a summary good by it.",
+    "arXiv:2505.23802). Compare systems on the same documents with it; never call a summary good "
+    "by it.",
     "A document without an output counts as an empty text.",
 )
 CHECKS = (

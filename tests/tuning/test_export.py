@@ -417,13 +417,13 @@ def test_private_unless_asked(
     done = sent(copy, checkpoint, adapter, HF_ENDPOINT=address, HF_TOKEN="t")
     assert done.returncode == 78 and "--public" in done.stderr, done.stderr
     created = json.loads(next(body for _, path, body in kind.asked if path.endswith("create")))
-    assert created["private"] is True and created["name"] == "model"
+    assert created["visibility"] == "private" and created["name"] == "model"
     assert not [path for _, path, _ in kind.asked if "preupload" in path or "commit" in path]
     kind.asked.clear()
     done = sent(copy, checkpoint, adapter, "--public", HF_ENDPOINT=address, HF_TOKEN="t")
     assert done.returncode == 69  # this hub takes no files
     created = json.loads(next(body for _, path, body in kind.asked if path.endswith("create")))
-    assert created["private"] is False
+    assert created["visibility"] == "public"
     (offered,) = [body for _, path, body in kind.asked if "preupload" in path]
     names = {file["path"] for file in json.loads(offered)["files"]}
     assert names == {*told(copy)["files"], "export.json"}
