@@ -16,7 +16,7 @@ PAGE = (Path(__file__).parent.parent.parent / "docs" / "export.md").read_text("u
 
 
 def test_commands_run(checkpoint: Path, tmp_path: Path) -> None:
-    """One after the other, on the tiny checkpoint."""
+    """One after the other: the tiny checkpoint is tuned and merged, the echo engine answers."""
     kit.write(tmp_path / "train.jsonl", [kit.chat("Say amber.", "AMBER.")])
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "a.md").write_text("Bisoprolol was stopped.")
@@ -26,7 +26,7 @@ def test_commands_run(checkpoint: Path, tmp_path: Path) -> None:
         "HOME": str(tmp_path),
         "MEDGEMMA_MODEL": str(checkpoint),
         "MEDGEMMA_DEVICE": "cpu",
-        "MEDGEMMA_MAX_NEW_TOKENS": "150",
+        "MEDGEMMA_ENGINE": "echo",
         "OMP_NUM_THREADS": "1",
     }
     for line in BLOCK.splitlines():
