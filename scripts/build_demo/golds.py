@@ -11,8 +11,8 @@ _LONGEST = 470  # characters of a summary; the contract has 500
 PLANS = ("plan_for", "order", "start", "stop", "refer", "advise")
 ALLERGIES = ("allergy", "bare_allergy")
 # What a finding is made of first.
-_QUOTED = ("presents", "follow", "risk", *ALLERGIES, "assess", "suspect", *PLANS, "with", "takes", "lab",
-           "sign", "image", "history", "exam", "surgery", "yes", "without")  # fmt: skip
+_QUOTED = ("presents", "follow", "risk", *ALLERGIES, "assess", "suspect", *PLANS, "with", "takes",
+           "lab", "sign", "image", "history", "exam", "surgery", "yes", "without")  # fmt: skip
 
 
 class Asked(NamedTuple):
