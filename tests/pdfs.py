@@ -148,3 +148,100 @@ def _encryption(user: bytes, owner: bytes) -> bytes:
 def _sealed(page: Page, number: int, user: bytes, owner: bytes) -> bytes:
     salted = _key(user, owner) + number.to_bytes(3, "little") + bytes(2)
     return _rc4(hashlib.md5(salted).digest()[:10], page.content)
+
+
+# -- pages of other scripts, of broken fonts, and files that swell --------------------------------
+
+_FACE = (
+    b"<< /Type /Font /Subtype /CIDFontType2 /BaseFont /Foo /DW 600 /FontDescriptor 5 0 R"
+    b" /CIDSystemInfo << /Registry (Adobe) /Ordering (Identity) /Supplement 0 >> >>"
+)
+_ABOUT = (
+    b"<< /Type /FontDescriptor /FontName /Foo /Flags 4 /FontBBox [0 0 1000 1000] /ItalicAngle 0"
+    b" /Ascent 800 /Descent -200 /CapHeight 700 /StemV 80 >>"
+)
+
+
+def glyphs(shown: str, *, mapped: bool = True) -> bytes:
+    """A file of one line, drawn sign by sign from the left, in a font of numbered glyphs.
+
+    Args:
+        mapped: whether the file says which character each glyph is.
+    """
+    numbers = {sign: 40 + i for i, sign in enumerate(dict.fromkeys(shown))}
+    pairs = b"".join(
+        b"<%04X> <%s>\n" % (number, sign.encode("utf-16-be", "surrogatepass").hex().encode())
+        for sign, number in numbers.items()
+    )
+    table = (
+        b"/CIDInit /ProcSet findresource begin 12 dict begin begincmap /CMapName /X def"
+        b" /CMapType 2 def 1 begincodespacerange <0000> <FFFF> endcodespacerange\n"
+        b"%d beginbfchar\n" % len(numbers) + pairs + b"endbfchar endcmap CMapName currentdict"
+        b" /CMap defineresource pop end end"
+    )
+    fonts = (
+        "/F1 << /Type /Font /Subtype /Type0 /BaseFont /Foo /Encoding /Identity-H"
+        f" /DescendantFonts [4 0 R] {'/ToUnicode 3 0 R' if mapped else ''} >>"
+    )
+    line = b"".join(b"%04X" % numbers[sign] for sign in shown)
+    # A bar is drawn, too: the font itself is not in the file.
+    page = Page(b"50 600 80 20 re f BT /F1 12 Tf 50 700 Td <" + line + b"> Tj ET", fonts=fonts)
+    return pdf([page], more=[stream(table), _FACE, _ABOUT])
+
+
+def same_page(count: int) -> bytes:
+    """A small file that shows one empty page so many times."""
+    kids = " ".join(["3 0 R"] * count)
+    return assemble(
+        [
+            b"<< /Type /Catalog /Pages 2 0 R >>",
+            f"<< /Type /Pages /Kids [{kids}] /Count {count} >>".encode(),
+            b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 595 842] >>",
+        ]
+    )
+
+
+def swelling(megabytes: int) -> bytes:
+    """A small file whose page unpacks to so much drawing."""
+    packer = zlib.compressobj(9)
+    packed = b"".join(packer.compress(b"q " * (1 << 19)) for _ in range(megabytes))
+    content = stream(packed + packer.flush(), "/Filter /FlateDecode")
+    return assemble(
+        [
+            b"<< /Type /Catalog /Pages 2 0 R >>",
+            b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
+            b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 595 842] /Contents 4 0 R >>",
+            content,
+        ]
+    )
+
+
+def nested(depth: int, width: int) -> bytes:
+    """A small file whose page draws a letter `width` to the power of `depth` times."""
+    more = []
+    for level in range(depth):
+        last = level == depth - 1
+        inner = b"BT /F1 1 Tf (x) Tj ET" if last else b"/X Do " * width
+        below = "" if last else f"/XObject << /X {4 + level} 0 R >>"
+        resources = f"/Resources << /Font << {LATIN} >> {below} >>"
+        more.append(stream(inner, f"/Type /XObject /Subtype /Form /BBox [0 0 600 800] {resources}"))
+    return pdf([Page(b"/X Do " * width, resources="/XObject << /X 3 0 R >>")], more=more)
+
+
+def form(*fields: str, catalog: str = "") -> bytes:
+    """A form with annotations, each given by the inside of its dictionary.
+
+    Object 3 is how a filled field looks: the words "Allergic to penicillin".
+    """
+    look = stream(
+        b"BT /F1 12 Tf 2 4 Td (Allergic to penicillin) Tj ET",
+        f"/Type /XObject /Subtype /Form /BBox [0 0 300 20] /Resources << /Font << {LATIN} >> >>",
+    )
+    places = " ".join(f"{4 + i} 0 R" for i in range(len(fields)))
+    annotations = [f"<< /Type /Annot {field} >>".encode() for field in fields]
+    acro = "/DR << /Font << /Helv << /Type /Font /Subtype /Type1 /BaseFont /Helvetica >> >> >>"
+    return pdf(
+        [text("Form:", more=f"/Annots [{places}]")],
+        more=[look, *annotations],
+        catalog=f"/AcroForm << /Fields [{places}] {acro} {catalog} >>",
+    )

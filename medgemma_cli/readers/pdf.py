@@ -81,7 +81,8 @@ def _opened(data: bytes) -> "Iterator[PdfDocument]":
     from pypdfium2 import PdfDocument, PdfiumError, raw
 
     # PDFium mends much; of a file that was cut short it would give what is left as the whole.
-    if b"%%EOF" not in data.rstrip(b"\0\t\n\f\r ")[-_TAIL:]:
+    data = data.rstrip(b"\0\t\n\f\r ")
+    if b"%%EOF" not in data[-_TAIL:]:
         raise DocumentError("pdf_corrupt")
     # Where PDFium fails without a reason, it repeats the last one: not that of another file.
     raw.FPDF_LoadMemDocument64(b"", 0, None)
