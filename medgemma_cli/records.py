@@ -1,5 +1,6 @@
 """The frozen records that travel from stage to stage, and `Record`, the public contract. No I/O."""
 
+from bisect import bisect_right
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -42,15 +43,24 @@ class Source(Frozen):
 
 
 class Image(Frozen):
-    """Decoded pixels: RGB, 8 bits a channel, row by row, `3 * width * height` bytes."""
+    """Decoded pixels: RGB, 8 bits a channel, row by row, `3 * width * height` bytes.
+
+    `page` is the page that it shows, from 1, of a document in pages; `label` is said beside it
+    in the prompt: a reader's own words, never the document's.
+    """
 
     width: int
     height: int
     rgb: bytes = Field(repr=False)
+    page: int | None = None
+    label: str = Field(default="", pattern=r"^[A-Za-z0-9 ]{0,60}$")
 
 
 class Document(Frozen):
-    """What a reader made of a source. `text` is code points as read; offsets count in it."""
+    """What a reader made of a source. `text` is code points as read; offsets count in it.
+
+    `pages` has where in it each page begins, a page without text where the next one does.
+    """
 
     source: Source
     sha256: str
@@ -60,6 +70,11 @@ class Document(Frozen):
     images: tuple[Image, ...] = ()
     coverage: dict[str, tuple[int, int]]
     degraded: tuple[str, ...] = ()
+    pages: tuple[int, ...] = ()
+
+    def page_of(self, at: int) -> int | None:
+        """The page, from 1, of a character of the text; None where there are no pages."""
+        return bisect_right(self.pages, at) or None
 
 
 class Part(Frozen):
@@ -192,7 +207,8 @@ class TemplateInfo(Frozen):
 class Quote(Frozen):
     """A verbatim quote: code points `start` to `end` of the document's text.
 
-    `where` is the path of the finding in the output, `line` the line it begins on, from 1.
+    `where` is the path of the finding in the output, `line` the line of the text that it begins
+    on, from 1; `page` counts the file's pages from 1, whatever is printed on them.
     """
 
     text: str

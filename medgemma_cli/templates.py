@@ -281,7 +281,7 @@ def render(
     check_accepts(template, document)
     asked = question.replace(_SENTINEL, " ") if question else None
     rendered = _rendered(template.body, bool(document.text), len(document.images), asked)
-    parts = [Part(kind="image") for _ in document.images]
+    parts = list(_pictures(document))
     begin, end = _fence(document.text, key)
     for i, piece in enumerate(rendered.split(_SENTINEL)):
         if i:
@@ -300,6 +300,14 @@ def render(
         contract=_contract(template, document, parts),
         limits=limits,
     )
+
+
+def _pictures(document: Document) -> Iterator[Part]:
+    """An image slot each, with what is said beside it."""
+    for image in document.images:
+        yield Part(kind="image")
+        if image.label:
+            yield Part(kind="text", text=image.label)
 
 
 def _contract(template: Template, document: Document, parts: list[Part]) -> Contract:

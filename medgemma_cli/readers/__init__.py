@@ -4,10 +4,11 @@ import hashlib
 import os
 import stat
 import sys
-from typing import NamedTuple
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 from medgemma_cli.errors import DocumentError, NoInputError
-from medgemma_cli.readers import image, text
+from medgemma_cli.readers import image, pdf, text
 from medgemma_cli.readers.limits import Content, ReadLimits
 from medgemma_cli.records import Document, Source
 
@@ -15,6 +16,7 @@ __all__ = [
     "SUFFIXES",
     "Blob",
     "ReadLimits",
+    "aborts",
     "content",
     "decode",
     "document",
@@ -23,8 +25,12 @@ __all__ = [
     "reader_version",
 ]
 
-MEDIA_TYPES = text.MEDIA_TYPES | image.MEDIA_TYPES
+_MODULES: tuple[Any, ...] = (text, image, pdf)
+MEDIA_TYPES: dict[str, str] = {
+    suffix: kind for module in _MODULES for suffix, kind in module.MEDIA_TYPES.items()
+}
 SUFFIXES = frozenset(MEDIA_TYPES)
+_READERS = {kind: module for module in _MODULES for kind in module.MEDIA_TYPES.values()}
 _TRIES = 3
 
 
@@ -40,9 +46,19 @@ def media_type(source: Source) -> str:
     return MEDIA_TYPES.get(os.path.splitext(source.place)[1].lower(), "text/plain")
 
 
+@lru_cache
 def reader_version(kind: str) -> str:
-    """Name and version of the reader of a media type: part of every key."""
-    return image.VERSION if kind in image.MEDIA_TYPES.values() else text.VERSION
+    """Name and version of the reader of a media type, and of its libraries: part of every key."""
+    from importlib.metadata import version
+
+    reader = _READERS[kind]
+    libraries = (f"{name}/{version(name)}" for name in getattr(reader, "LIBRARIES", ()))
+    return " ".join([reader.VERSION, *libraries])
+
+
+def aborts(kind: str) -> bool:
+    """Whether the library of a media type ends its process where it gets no more memory."""
+    return bool(getattr(_READERS[kind], "ABORTS", False))
 
 
 def load(source: Source, limits: ReadLimits) -> Blob:
@@ -114,8 +130,8 @@ def content(kind: str, data: bytes, limits: ReadLimits) -> Content:
     """
     if not data:
         raise DocumentError("empty")
-    read = image.read if kind in image.MEDIA_TYPES.values() else text.read
-    return read(data, limits)
+    found: Content = _READERS[kind].read(data, limits)
+    return found
 
 
 def document(source: Source, blob: Blob, content: Content) -> Document:
@@ -129,4 +145,5 @@ def document(source: Source, blob: Blob, content: Content) -> Document:
         images=content.images,
         coverage=content.coverage,
         degraded=content.degraded,
+        pages=content.pages,
     )

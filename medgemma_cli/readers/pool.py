@@ -134,6 +134,8 @@ class ReaderPool:
                 ended = self._drop(process)
                 if ended == -signal.SIGXCPU:
                     raise DocumentError("timeout") from None
+                if ended == -signal.SIGABRT and readers.aborts(kind):
+                    raise DocumentError("limit") from None
                 late = isinstance(error, TimeoutError) or ended == -signal.SIGALRM
                 code = "timeout" if late else "reader_crashed"
             if self._closed:
@@ -249,15 +251,16 @@ class _Process:
         return Content(
             coverage={unit: (seen, total) for unit, (seen, total) in head["coverage"].items()},
             text=text,
-            images=tuple(self._image(width, height) for width, height in head["sizes"]),
+            images=tuple(self._image(*about) for about in head["images"]),
             degraded=tuple(head["degraded"]),
+            pages=_places(head["pages"], len(text)),
         )
 
-    def _image(self, width: int, height: int) -> Image:
+    def _image(self, width: int, height: int, page: int | None, label: str) -> Image:
         rgb = self._connection.recv_bytes(self._most)
         if width < 1 or height < 1 or len(rgb) != 3 * width * height:
             raise ValueError
-        return Image(width=width, height=height, rgb=rgb)
+        return Image(width=width, height=height, rgb=rgb, page=page, label=label)
 
     def kill(self) -> None:
         """End it without waiting."""
@@ -271,6 +274,13 @@ class _Process:
             status = self._process.wait()
         self._connection.close()
         return status
+
+
+def _places(places: list[int], end: int) -> tuple[int, ...]:
+    """Where pages begin, checked: within the text, one after the other."""
+    if not all(isinstance(at, int) and 0 <= at <= end for at in places) or sorted(places) != places:
+        raise ValueError
+    return tuple(places)
 
 
 def _wait(process: "subprocess.Popen[bytes]", seconds: float) -> int | None:

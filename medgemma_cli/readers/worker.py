@@ -1,8 +1,8 @@
 """The process in which bytes are decoded: `python -m medgemma_cli.readers.worker FD`.
 
 It speaks over one socket, in frames. A task is a JSON object ({kind, limits, seconds}) and the
-bytes; the answer is a JSON object ({code} or {coverage, degraded, sizes}), the text, and each
-image's pixels. Nothing is unpickled on either side: what is decoded here may be hostile.
+bytes; the answer is a JSON object ({code} or {coverage, degraded, pages, images}), the text,
+and each image's pixels. Nothing is unpickled on either side: what is decoded here may be hostile.
 """
 
 import contextlib
@@ -93,7 +93,8 @@ def _answer(kind: str, data: bytes, limits: ReadLimits) -> list[Any]:
     head = {
         "coverage": content.coverage,
         "degraded": content.degraded,
-        "sizes": [[image.width, image.height] for image in content.images],
+        "pages": content.pages,
+        "images": [[i.width, i.height, i.page, i.label] for i in content.images],
     }
     return [head, text, *(image.rgb for image in content.images)]
 

@@ -45,7 +45,8 @@ def judge(document: Document, contract: Contract, generation: Generation) -> Ver
         return Verdict("failed", error="empty_output")
     output, confidence, doubts = decoding.settle(contract, generation, output)
     quoted = list(decoding.quotes(contract, output.fields))
-    quotes, flags = check_quotes(quoted, document.text)
+    found, flags = check_quotes(quoted, document.text)
+    quotes = [quote.model_copy(update={"page": document.page_of(quote.start)}) for quote in found]
     grounds = _grounds(document, contract, output.fields)
     flags = [
         *_completeness(document, contract, generation, output),
