@@ -92,6 +92,7 @@ def join(sources: Sequence[Source], limits: readers.ReadLimits, reading: Reading
         images=tuple(image for document in documents for image in document.images),
         coverage=coverage,
         degraded=tuple(note for document in documents for note in document.degraded),
+        header=documents[0].header if len(documents) == 1 else {},
     )
 
 

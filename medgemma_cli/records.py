@@ -26,7 +26,8 @@ class Source(Frozen):
 
     `place` is the path as the system takes it, undecodable bytes and all; `relative` is the name
     made printable, relative to the PATH argument it came from. `error` is a code of
-    `errors.FAULTS` found before reading.
+    `errors.FAULTS` found before reading. `parts` are the files of a DICOM series, whose place is
+    a name that no file has.
     """
 
     # Not validated: pydantic refuses the surrogates that stand for undecodable bytes.
@@ -34,6 +35,7 @@ class Source(Frozen):
     relative: str
     origin: str
     error: str | None = None
+    parts: Annotated[tuple[str, ...], SkipValidation] = ()
 
     @property
     def path(self) -> Path:
@@ -42,15 +44,23 @@ class Source(Frozen):
 
 
 class Image(Frozen):
-    """Decoded pixels: RGB, 8 bits a channel, row by row, `3 * width * height` bytes."""
+    """Decoded pixels: RGB, 8 bits a channel, row by row, `3 * width * height` bytes.
+
+    In a prompt `introduction` stands before the image, `label` after it.
+    """
 
     width: int
     height: int
     rgb: bytes = Field(repr=False)
+    introduction: str = ""
+    label: str = ""
 
 
 class Document(Frozen):
-    """What a reader made of a source. `text` is code points as read; offsets count in it."""
+    """What a reader made of a source. `text` is code points as read; offsets count in it.
+
+    `header` is what a DICOM header says of modality, body part and side.
+    """
 
     source: Source
     sha256: str
@@ -60,13 +70,14 @@ class Document(Frozen):
     images: tuple[Image, ...] = ()
     coverage: dict[str, tuple[int, int]]
     degraded: tuple[str, ...] = ()
+    header: dict[str, str] = Field(default_factory=dict)
 
 
 class Part(Frozen):
     """A piece of a message: the template's own words, the fence around a document, its text, which
-    is data, or an image slot."""
+    is data, an image slot, or the words beside one (what it is, ``SLICE 3``)."""
 
-    kind: Literal["text", "fence", "document", "image"]
+    kind: Literal["text", "fence", "document", "image", "label"]
     text: str = Field(default="", repr=False)
 
 
@@ -242,6 +253,7 @@ class Record(Frozen):
     sha256: str | None = None
     bytes: int | None = None
     media_type: str | None = None
+    header: dict[str, str] | None = None
     template: TemplateInfo
     model: ModelInfo
     status: Status

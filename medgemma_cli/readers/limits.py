@@ -14,9 +14,13 @@ class ReadLimits(NamedTuple):
 
 
 class Content(NamedTuple):
-    """What a format's reader found: text, images, how much of each was seen, and notes."""
+    """What a format's reader found: text, images, how much of each was seen, and notes.
+
+    `header` is what a DICOM header says, in the words of `dicom.terms`.
+    """
 
     coverage: dict[str, tuple[int, int]]
     text: str = ""
     images: tuple[Image, ...] = ()
     degraded: tuple[str, ...] = ()
+    header: dict[str, str] = {}  # noqa: RUF012
