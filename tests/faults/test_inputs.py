@@ -265,8 +265,3 @@ def without_reader(run: Run, notes: Path, kind: str, data: bytes) -> None:
 def test_pdf_has_no_reader_yet(run: Run, notes: Path) -> None:
     """Faults 52 to 58: no PDF is opened, so none can harm."""
     without_reader(run, notes, "pdf", b"%PDF-1.7\n1 0 obj\n<< /Type /Catalog >>\nendobj\n")
-
-
-def test_dicom_has_no_reader_yet(run: Run, notes: Path) -> None:
-    """Faults 68 to 76: no DICOM file is opened, so none can harm."""
-    without_reader(run, notes, "dcm", bytes(128) + b"DICM" + bytes(64))

@@ -70,9 +70,7 @@ def test_encodings(how: str, undefined: bool) -> None:
     assert int.from_bytes(found[tags.COLUMNS], "little") == 3
 
 
-@pytest.mark.parametrize(
-    "data", [b"", b"DICM", bytes(128) + b"DICX", bytes(128) + b"DICM", b"%PDF"]
-)
+@pytest.mark.parametrize("data", [b"", b"DICM", bytes(128) + b"DICX", bytes(128) + b"DICM"])
 def test_no_header(data: bytes) -> None:
     """Nothing is found, and nothing is raised."""
     assert scanned(data) == {}
@@ -86,7 +84,7 @@ def test_cut_short(cut: int) -> None:
         assert whole[tag] == value
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_mutated(data: Any) -> None:
     """Any bytes end, without an error, with bytes of bounded length."""
@@ -121,5 +119,5 @@ def test_inflating_is_bounded() -> None:
         tags.plain(data, 100_000)
     assert scanned(tags.plain(data, 1_000_000)) == scanned(data)
     with pytest.raises(DocumentError, match="dicom_corrupt"):
-        tags.plain(data[: data.index(b"UI") + 400] + b"\xff" * 400, 1_000_000)
+        tags.plain(data[: 144 + int.from_bytes(data[140:144], "little")] + b"\xff" * 9, 1_000_000)
     assert tags.plain(SLICE, 10) is SLICE
