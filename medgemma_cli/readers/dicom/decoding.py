@@ -58,8 +58,10 @@ def quietly() -> Iterator[None]:
     Raises:
         DocumentError: ``dicom_corrupt``, for any error of the libraries; ``limit``.
     """
-    logger = logging.getLogger("pydicom")
-    disabled, logger.disabled = logger.disabled, True
+    loggers = [logging.getLogger(name) for name in ("pydicom", "openjpeg", "jpeg_ls")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:  # and with it those below
+        logger.setLevel(logging.CRITICAL + 1)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -69,7 +71,8 @@ def quietly() -> Iterator[None]:
     except Exception:
         raise DocumentError("dicom_corrupt") from None
     finally:
-        logger.disabled = disabled
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def opened(data: bytes, limits: ReadLimits) -> "Dataset":

@@ -26,7 +26,7 @@ from medgemma_cli.readers import dicom
 from medgemma_cli.readers.dicom import decoding
 from medgemma_cli.readers.limits import ReadLimits
 
-VALUES = np.random.default_rng(5).integers(0, 4096, (16, 16)).astype(np.uint16)
+VALUES = np.random.default_rng(5).integers(0, 4096, (64, 64)).astype(np.uint16)
 PLAIN = grey(file(VALUES))
 
 
@@ -102,9 +102,9 @@ def test_headers_that_make_no_sense(elements: dict[str, Any]) -> None:
 
 def test_too_many_pixels() -> None:
     """By the header, before decoding; of frames fewer are shown."""
-    assert code(file(VALUES), ReadLimits(max_pixels=255)) == "too_many_pixels"
+    assert code(file(VALUES), ReadLimits(max_pixels=4095)) == "too_many_pixels"
     frames = file(np.stack([VALUES] * 5))
-    made = dicom.read(frames, ReadLimits(max_pixels=2 * 256))
+    made = dicom.read(frames, ReadLimits(max_pixels=2 * 4096))
     assert made.coverage["frames"] == (2, 5)
 
 
