@@ -142,9 +142,12 @@ def _notes(dataset: "Dataset") -> tuple[str, ...]:
 
 
 def _header(dataset: "Dataset") -> dict[str, str]:
-    side = dataset.get("ImageLaterality") or dataset.get("Laterality") or ""
-    part = dataset.get("BodyPartExamined") or ""
-    return terms.known(modality=_modality(dataset), body_part=str(part), laterality=str(side))
+    part = str(dataset.get("BodyPartExamined") or "")
+    header = terms.known(modality=_modality(dataset), body_part=part)
+    # The image's own side is the later word, where it is one.
+    for name in ("Laterality", "ImageLaterality"):
+        header |= terms.known(laterality=str(dataset.get(name) or ""))
+    return header
 
 
 def _content(

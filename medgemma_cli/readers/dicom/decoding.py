@@ -88,7 +88,8 @@ def opened(data: bytes, limits: ReadLimits) -> "Dataset":
         raise DocumentError("not_dicom")
     dataset = pydicom.dcmread(io.BytesIO(tags.plain(data, limits.max_bytes)), specific_tags=_WANTED)
     if not any(name in dataset for name in _PIXELS):
-        raise DocumentError("no_pixels")
+        # A header that speaks of pixels has lost them; pydicom passes over an end that is missing.
+        raise DocumentError("dicom_corrupt" if "Rows" in dataset else "no_pixels")
     if size(dataset) < 1 or count(dataset) < 1:
         raise DocumentError("dicom_corrupt")
     return dataset

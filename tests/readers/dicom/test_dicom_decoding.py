@@ -84,9 +84,8 @@ def test_damage() -> None:
     made["PixelData"].is_undefined_length = True
     made.file_meta.TransferSyntaxUID = HTJ2KLossless
     assert code(saved(made)) == "dicom_corrupt"
-    larger = packed(dataset(VALUES), JPEGLSLossless).replace(
-        b"\x28\x00\x10\x00US\x02\x00\x10", b"\x28\x00\x10\x00US\x02\x00\x20"
-    )
+    rows = b"\x28\x00\x10\x00US\x02\x00"
+    larger = packed(dataset(VALUES), JPEGLSLossless).replace(rows + b"\x40", rows + b"\x80")
     assert code(larger) == "dicom_corrupt"
 
 
