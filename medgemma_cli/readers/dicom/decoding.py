@@ -88,8 +88,9 @@ def opened(data: bytes, limits: ReadLimits) -> "Dataset":
         raise DocumentError("not_dicom")
     dataset = pydicom.dcmread(io.BytesIO(tags.plain(data, limits.max_bytes)), specific_tags=_WANTED)
     if not any(name in dataset for name in _PIXELS):
-        # A header that speaks of pixels has lost them; pydicom passes over an end that is missing.
-        raise DocumentError("dicom_corrupt" if "Rows" in dataset else "no_pixels")
+        # pydicom passes over an end that is missing: a header that speaks of pixels has lost them.
+        lost = tags.ROWS in tags.scan(io.BytesIO(data))
+        raise DocumentError("dicom_corrupt" if lost else "no_pixels")
     if size(dataset) < 1 or count(dataset) < 1:
         raise DocumentError("dicom_corrupt")
     return dataset
@@ -127,6 +128,8 @@ def stored(dataset: "Dataset", index: int) -> "np.ndarray":
         able = [name for name in able if name != "pillow"]  # it has 8 bits only
     if not able:
         raise DocumentError("no_decoder")
+    # GDCM ends the whole process at some damage, so it is asked only where nothing else can be.
+    able = [name for name in able if name != "gdcm"] or able
     for name in able:
         # Another decoder may know a variant that the first does not.
         with contextlib.suppress(Exception):
