@@ -102,6 +102,7 @@ def join(sources: Sequence[Source], limits: readers.ReadLimits, reading: Reading
         degraded=tuple(note for document in documents for note in document.degraded),
         # Of several documents, a page's number would not say whose it is.
         pages=documents[0].pages if len(documents) == 1 else (),
+        header=documents[0].header if len(documents) == 1 else {},
     )
 
 

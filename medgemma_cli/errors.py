@@ -125,6 +125,23 @@ FAULTS: dict[str, Fault] = {
     "pdf_corrupt": Fault(
         "read", "rejected", "The file is no whole PDF; copy it again, or print it to a new PDF."
     ),
+    "not_dicom": Fault(
+        "read", "rejected", "The content is no DICOM file; give it its right file name."
+    ),
+    "no_pixels": Fault(
+        "read",
+        "rejected",
+        "The DICOM file has no image (a report, a plan, a PDF); export it as text or PDF.",
+    ),
+    "dicom_corrupt": Fault(
+        "read", "rejected", "The DICOM file is damaged or cut short; export it again."
+    ),
+    "no_decoder": Fault(
+        "read",
+        "rejected",
+        "The DICOM file is packed in a way not read here; pip install 'medgemma-cli[dicom]' reads "
+        "more, or export it uncompressed.",
+    ),
     "timeout": Fault(
         "read", "rejected", "Reading it took too long; save it again plainly, or convert it."
     ),

@@ -27,7 +27,8 @@ class Source(Frozen):
 
     `place` is the path as the system takes it, undecodable bytes and all; `relative` is the name
     made printable, relative to the PATH argument it came from. `error` is a code of
-    `errors.FAULTS` found before reading.
+    `errors.FAULTS` found before reading. `parts` are the files of a DICOM series, whose place is
+    a name that no file has.
     """
 
     # Not validated: pydantic refuses the surrogates that stand for undecodable bytes.
@@ -35,6 +36,7 @@ class Source(Frozen):
     relative: str
     origin: str
     error: str | None = None
+    parts: Annotated[tuple[str, ...], SkipValidation] = ()
 
     @property
     def path(self) -> Path:
@@ -45,21 +47,23 @@ class Source(Frozen):
 class Image(Frozen):
     """Decoded pixels: RGB, 8 bits a channel, row by row, `3 * width * height` bytes.
 
-    `page` is the page that it shows, from 1, of a document in pages; `label` is said beside it
-    in the prompt: a reader's own words, never the document's.
+    `page` is the page that it shows, from 1, of a document in pages. In a prompt `introduction`
+    stands before the image, `label` after it: a reader's own words, never the document's.
     """
 
     width: int
     height: int
     rgb: bytes = Field(repr=False)
     page: int | None = None
-    label: str = Field(default="", pattern=r"^[A-Za-z0-9 ]{0,60}$")
+    introduction: str = ""
+    label: str = ""
 
 
 class Document(Frozen):
     """What a reader made of a source. `text` is code points as read; offsets count in it.
 
-    `pages` has where in it each page begins, a page without text where the next one does.
+    `pages` has where in it each page begins, a page without text where the next one does;
+    `header` is what a DICOM header says of modality, body part and side.
     """
 
     source: Source
@@ -71,6 +75,7 @@ class Document(Frozen):
     coverage: dict[str, tuple[int, int]]
     degraded: tuple[str, ...] = ()
     pages: tuple[int, ...] = ()
+    header: dict[str, str] = Field(default_factory=dict)
 
     def page_of(self, at: int) -> int | None:
         """The page, from 1, of a character of the text; None where there are no pages."""
@@ -79,9 +84,9 @@ class Document(Frozen):
 
 class Part(Frozen):
     """A piece of a message: the template's own words, the fence around a document, its text, which
-    is data, or an image slot."""
+    is data, an image slot, or the words beside one (what it is, ``SLICE 3``)."""
 
-    kind: Literal["text", "fence", "document", "image"]
+    kind: Literal["text", "fence", "document", "image", "label"]
     text: str = Field(default="", repr=False)
 
 
@@ -258,6 +263,7 @@ class Record(Frozen):
     sha256: str | None = None
     bytes: int | None = None
     media_type: str | None = None
+    header: dict[str, str] | None = None
     template: TemplateInfo
     model: ModelInfo
     status: Status

@@ -17,7 +17,8 @@ class ReadLimits(NamedTuple):
 class Content(NamedTuple):
     """What a format's reader found: text, images, how much of each was seen, and notes.
 
-    `pages` has where in the text each page begins, of a format that has pages.
+    `pages` has where in the text each page begins, of a format that has pages; `header` is what a
+    DICOM header says, in the words of `dicom.terms`.
     """
 
     coverage: dict[str, tuple[int, int]]
@@ -25,3 +26,4 @@ class Content(NamedTuple):
     images: tuple[Image, ...] = ()
     degraded: tuple[str, ...] = ()
     pages: tuple[int, ...] = ()
+    header: dict[str, str] = {}  # noqa: RUF012
