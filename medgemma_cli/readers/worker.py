@@ -43,7 +43,7 @@ def serve(connection: Connection) -> None:
         try:
             task = json.loads(connection.recv_bytes())
             limits = ReadLimits(*task["limits"])
-            shown = task["shown"]
+            shown = task.get("shown")
             # A first file before the clock begins: the other side may be slow to send it.
             first = connection.recv_bytes()
             with _bounded(limits, task["seconds"]):
