@@ -5,7 +5,6 @@ import io
 import logging
 import warnings
 from collections.abc import Iterator
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from medgemma_cli.errors import DocumentError
@@ -39,7 +38,6 @@ LIBRARIES = ("pydicom", "numpy", "pyjpegls", "pylibjpeg-openjpeg", "pillow", "py
 _EXTENDED = "1.2.840.10008.1.2.4.51"
 
 
-@cache
 @contextlib.contextmanager
 def quietly() -> Iterator[None]:
     """Whatever is wrong with a file is its code: what pydicom says of it may quote it.
