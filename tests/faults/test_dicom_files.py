@@ -88,7 +88,8 @@ def test_inverted_and_windowed(run: Run, folder: Path) -> None:
     data = file(GREY, PhotometricInterpretation="MONOCHROME1", **window)
     (folder / "a.dcm").write_bytes(data)
     (seen,) = pixels(shown(run, folder).records["a.dcm"])
-    wanted = 255 - np.rint(np.clip((GREY - 1000) / 4000 * 255, 0, 255)).astype(int)
+    windowed = np.clip((GREY.astype(int) - 1000) / 4000 * 255, 0, 255)
+    wanted = np.rint(255 - windowed).astype(int)
     assert seen[::3] == seen[1::3] == wanted.ravel().tolist()[:64]
 
 
