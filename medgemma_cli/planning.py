@@ -112,7 +112,7 @@ class Planner:
     def _unread_key(self, source: Source) -> str:
         if source.row is not None:
             # Of the row alone: what changes elsewhere in its table changes nothing here.
-            said = identity.digest([source.origin, source.row.text, source.row.image])
+            said = identity.digest([source.origin, source.error, *source.row.said])
             return identity.unread_key(self._settings, said, None, None, self._read_limits)
         size: int | None = None
         changed: int | None = None

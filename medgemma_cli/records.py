@@ -28,6 +28,11 @@ class Row(Frozen):
     text: Annotated[str, SkipValidation] = Field(default="", repr=False)
     image: Annotated[str, SkipValidation] = Field(default="", repr=False)
 
+    @property
+    def said(self) -> tuple[str, str]:
+        """Both, for a key."""
+        return self.text, self.image
+
 
 class Source(Frozen):
     """One input, found but not yet read.

@@ -7,10 +7,14 @@ not read: each is told of.
 
 import codecs
 import re
+from typing import TYPE_CHECKING, Any
 
 from medgemma_cli.errors import DocumentError
 from medgemma_cli.readers import text as plain
 from medgemma_cli.readers.limits import Content, ReadLimits
+
+if TYPE_CHECKING:
+    from inscriptis.model.config import ParserConfig
 
 MEDIA_TYPES = {".html": "text/html", ".htm": "text/html"}
 VERSION = "web/1"
@@ -21,6 +25,11 @@ _CHARSET = re.compile(
 )
 # The WHATWG's Encoding Standard, section 4.2: these labels mean windows-1252.
 _LATIN = {"ascii", "iso8859-1"}
+_BLOCKS = (
+    "address article aside blockquote caption center dd details dialog dir div dl dt fieldset "
+    "figcaption figure footer form header hgroup hr legend li main menu nav ol optgroup option "
+    "pre search section summary ul"
+).split()
 _BLANK = re.compile(r"\n{4,}")
 
 
@@ -76,18 +85,41 @@ def convert(markup: str) -> tuple[str, tuple[str, ...]]:
     if any(entry.level >= etree.ErrorLevels.FATAL for entry in parser.error_log):
         raise DocumentError("limit")
     try:
-        text = Inscriptis(tree).get_text()
+        _set_apart(tree)
+        text = Inscriptis(tree, _config()).get_text()
     except RecursionError:
         raise DocumentError("limit") from None
     lines = "\n".join(line.rstrip() for line in text.split("\n"))
     return _BLANK.sub("\n\n\n", lines).strip("\n"), tuple(_unread(tree))
 
 
-def _unread(tree: object) -> list[str]:
+def _set_apart(tree: Any) -> None:
+    """Each table in a block of its own: Inscriptis would write it on the line before it."""
+    for table in list(tree.iter("table")):
+        block = table.makeelement("div")
+        block.tail, table.tail = table.tail, None
+        table.getparent().replace(table, block)
+        block.append(table)
+
+
+def _config() -> "ParserConfig":
+    """Without indents; all that the HTML standard (15.3) shows as blocks are blocks."""
+    from inscriptis.css_profiles import CSS_PROFILES
+    from inscriptis.html_properties import Display
+    from inscriptis.model.config import ParserConfig
+    from inscriptis.model.html_element import HtmlElement
+
+    styles = dict(CSS_PROFILES["strict"])
+    for name in _BLOCKS:
+        styles.setdefault(name, HtmlElement(display=Display.block))
+    return ParserConfig(css=styles)
+
+
+def _unread(tree: Any) -> list[str]:
     """Notes on elements that show something else than text."""
     counts = {
         "pictures_not_read": ("img", "svg", "canvas", "picture"),
         "frames_not_read": ("iframe", "frame", "object", "embed"),
     }
-    found = {name: sum(1 for _ in tree.iter(*tags)) for name, tags in counts.items()}  # type: ignore[attr-defined]
+    found = {name: sum(1 for _ in tree.iter(*tags)) for name, tags in counts.items()}
     return [f"{name}:{n}" for name, n in found.items() if n]
