@@ -115,7 +115,7 @@ def test_web_shows_what_a_browser_shows() -> None:
     <?xml:namespace x ?>two<script>three()</script><p style="display:none">four</p>
     <table><tr><td>Na<td>140</tr><tr><td>K<td>4.1</tr></table>"""
     found = read(HTML, page.encode())
-    assert found.text == "One two\n\nNa  140\nK   4.1"
+    assert found.text == "One two\nNa  140\nK   4.1"
 
 
 def test_web_fetches_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
