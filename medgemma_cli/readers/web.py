@@ -25,11 +25,12 @@ _CHARSET = re.compile(
 )
 # The WHATWG's Encoding Standard, section 4.2: these labels mean windows-1252.
 _LATIN = {"ascii", "iso8859-1"}
-_BLOCKS = (
+_BLOCKS = re.findall(
+    r"\S+",
     "address article aside blockquote caption center dd details dialog dir div dl dt fieldset "
     "figcaption figure footer form header hgroup hr legend li main menu nav ol optgroup option "
-    "pre search section summary ul"
-).split()
+    "pre search section summary ul",
+)
 _BLANK = re.compile(r"\n{4,}")
 
 
