@@ -61,7 +61,7 @@ def _write(file: Any, names: list[str], most: int) -> None:
 def _line(row: dict[str, Any], most: int) -> bytes:
     if sum(len(value) for value in row.values() if isinstance(value, str)) > most:
         return b'"too_large"\n'
-    plain = {
+    plain: dict[str, Any] = {
         name: value if isinstance(value, str | int | None) else []  # no text, whatever it is
         for name, value in row.items()
     }
