@@ -50,7 +50,7 @@ def read(data: bytes, limits: ReadLimits) -> Content:
     from email import message_from_bytes, policy
 
     try:
-        message = cast("EmailMessage", message_from_bytes(data, policy=policy.default))
+        message = message_from_bytes(data, policy=policy.default)
         if not message.keys():
             raise DocumentError("office_corrupt")
         parts = list(_parts(message, limits))

@@ -45,7 +45,7 @@ def _head(line: str, columns: Columns) -> tuple[list[str], str]:
 
 
 def _rows(
-    reader: "csv._reader", lines: Lines, head: list[str], columns: Columns
+    reader: Iterator[list[str]], lines: Lines, head: list[str], columns: Columns
 ) -> Iterator[Cells]:
     number = 0
     while True:
