@@ -72,7 +72,7 @@ class Image(Frozen):
     rgb: bytes = Field(repr=False)
     page: int | None = None
     introduction: str = ""
-    label: str = ""
+    label: str = Field(default="", pattern=r"^[A-Za-z0-9 ]{0,60}$")
 
 
 class Document(Frozen):

@@ -104,9 +104,9 @@ def test_labels_stand_beside_their_pictures() -> None:
     parts = [(part.kind, part.text) for part in prompt.messages[1].parts]
     assert parts[:4] == [
         ("image", ""),
-        ("text", "PAGE 2 of the document"),
+        ("label", "PAGE 2 of the document"),
         ("image", ""),
-        ("text", "PAGE 3 of the document"),
+        ("label", "PAGE 3 of the document\n\n"),
     ]
     assert [kind for kind, _ in parts[4:]] == ["text", "fence", "document", "fence", "text"]
     assert prompt.document == MIXED.text
