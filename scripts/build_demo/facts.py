@@ -90,8 +90,11 @@ class Teller:
         draw, row = self._draw, self.fitting("complaint")
         name, said = _sided(draw, row)
         first = self.fact("presents", name=name, said=said, span=self.span())
-        if draw.random() < 0.12:
+        roll = draw.random()
+        if roll < 0.12:
             first = self.fact("follow", visit=self.one("visits"))
+        elif roll < 0.42:
+            first = self.fact("plainly", name=name, said=said)
         return [
             first,
             *self.may(0.3, self.fact("kind", x=draw.choice(row["kinds"]))),
@@ -140,7 +143,8 @@ class Teller:
         ) or self.may(0.3, self.fact("no_surgery"))
         who, what = self.one("relatives"), self.one("familial")
         made += self.may(0.3, self.fact("family", who=who, x=what))
-        made += self.may(0.12, self.fact("no_family", x=self.one("familial")))
+        several = joined(draw.sample(listed("familial"), draw.choice((1, 2, 3))), "or")
+        made += self.may(0.15, self.fact("no_family", x=several))
         return [*made, *self.may(0.7, self.allergy())]
 
     def _known(self, condition: dict[str, Any]) -> Fact:
@@ -162,7 +166,7 @@ class Teller:
         smokes, drinks, habit = self.one("smoking"), self.one("drinking"), self.one("habits")
         return [
             *self.may(0.25, self.fact("smokes", x=smokes, mine=_mine(smokes))),
-            *self.may(0.2, self.fact("no_smoke")),
+            *(self.may(0.2, self.fact("no_smoke")) or self.may(0.2, self.fact("no_habits"))),
             *self.may(0.3, self.fact("drinks", x=drinks, mine=_mine(drinks))),
             *self.may(0.3, self.fact("job", x=self.one("jobs"))),
             *self.may(0.25, self.fact("home", x=self.one("homes"))),
@@ -239,7 +243,7 @@ def joined(items: list[str], word: str) -> str:
 
 def _sided(draw: Random, row: dict[str, Any]) -> tuple[str, str]:
     """A complaint's name, and what a patient says, with a side where it has one."""
-    if not row.get("sides"):
+    if not row.get("sides") or draw.random() < 0.4:
         return row["name"], row["said"]
     side = draw.choice(("left", "right"))
     said = row["said"].replace(" my ", f" my {side} ", 1)

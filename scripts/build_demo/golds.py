@@ -11,8 +11,9 @@ _LONGEST = 470  # characters of a summary; the contract has 500
 PLANS = ("plan_for", "order", "start", "stop", "refer", "advise")
 ALLERGIES = ("allergy", "bare_allergy")
 # What a finding is made of first.
-_QUOTED = ("presents", "follow", "risk", *ALLERGIES, "assess", "suspect", *PLANS, "with", "takes",
-           "lab", "sign", "image", "history", "exam", "surgery", "yes", "without")  # fmt: skip
+_QUOTED = ("presents", "plainly", "follow", "risk", *ALLERGIES, "assess", "suspect", *PLANS,
+           "with", "takes", "lab", "sign", "image", "history", "exam", "surgery", "yes",
+           "without")  # fmt: skip
 
 
 class Asked(NamedTuple):
@@ -199,7 +200,11 @@ def general(draw: Random, who: Patient, document: Document) -> Asked:
         "presents": ("Why did the patient come?", "What is the main complaint?"),
         "plan": ("What is the plan?", "What is recommended?"),
     }
-    kinds = {"allergy": (*ALLERGIES, "no_allergy"), "plan": PLANS}.get(kind, (kind,))
+    kinds = {
+        "presents": ("presents", "plainly"),
+        "allergy": (*ALLERGIES, "no_allergy"),
+        "plan": PLANS,
+    }.get(kind, (kind,))
     found = [_sentence(one) for one in told if one.fact.kind in kinds]
     if kind == "takes":
         found = [f"{drug[0].upper()}{drug[1:]}." for drug in _drugs(told)]
@@ -213,6 +218,7 @@ _SCREENED = (
     ("return", "Is a follow-up planned?", "yes"),
     ("smokes", "Is tobacco use mentioned?", "yes"),
     ("no_surgery", "Has the patient had surgery?", "no"),
+    ("no_habits", "Does the patient drink alcohol?", "no"),
     ("surgery", "Has the patient had surgery?", "yes"),
 )
 

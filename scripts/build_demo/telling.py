@@ -38,12 +38,12 @@ _SPEAKERS = (
     ("GP:", "Patient:"),
 )
 _HEADINGS = {
-    "History of present illness": ("presents", "follow"),
+    "History of present illness": ("presents", "plainly", "follow"),
     "Past medical history": ("history", "healthy", "surgery", "no_surgery"),
     "Medications": ("takes", "no_drugs"),
     "Family history": ("family", "no_family"),
     "Allergies": ("allergy", "bare_allergy", "no_allergy"),
-    "Social history": ("smokes", "no_smoke", "drinks", "job", "home", "habit"),
+    "Social history": ("smokes", "no_smoke", "no_habits", "drinks", "job", "home", "habit"),
     "Vital signs": ("sign",),
     "Examination": ("exam",),
     "Results": ("lab", "image"),
@@ -162,15 +162,15 @@ def _opening(who: Patient, draw: Random) -> str:
 
 def narrative(draw: Random, who: Patient, facts: list[Fact]) -> Document:
     """A paragraph or two, as dictated."""
-    first = _plain(facts[0], who, draw)
-    if "{S}" in facts[0].written:
+    first, begun = _plain(facts[0], who, draw), False
+    if "{S}" in facts[0].written and draw.random() < 0.7:
+        begun = True
         first = facts[0].written.replace("{S}", f"This is a {_opening(who, draw)} who")
     told = [Told(facts[0], first)]
     told += [Told(fact, _plain(fact, who, draw)) for fact in facts[1:]]
     cut = len(told) // 2
     paragraphs = [" ".join(one.quote for one in part) for part in (told[:cut], told[cut:]) if part]
     title = f"{draw.choice(_TITLES)}\n\n" if draw.random() < 0.5 else ""
-    begun = "{S}" in facts[0].written
     sex = begun or any(one.quote.startswith(("She ", "He ")) for one in told)
     return Document(title + "\n\n".join(paragraphs), tuple(told), sex, begun)
 
