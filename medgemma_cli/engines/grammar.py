@@ -62,15 +62,14 @@ class Compiler:
             np.int64,
         )
         self._opening = pieces.get('"', -1)
-        self.heads = {pieces[piece]: pieces[head] for piece, head in _crossing(pieces).items()}
+        crossing = _crossing(pieces)
+        self.heads = {pieces[piece]: pieces[head] for piece, head in crossing.items()}
         """Tokens that end one item and begin the next → what of each ends the item."""
         others = {t for p, t in pieces.items() if '",' in p or "}," in p} - set(self.heads)
         self._unsplit = np.array(sorted(others), np.int64)
         self._split = np.array(sorted(self.heads), np.int64)
-        self._quoted = np.array(
-            sorted({pieces[p] for p in pieces if p[0:1] == '"'} & set(self.heads)), np.int64
-        )
-        self._empty = np.array([], np.int64)
+        quoted = sorted(pieces[piece] for piece in crossing if piece[0] == '"')
+        self._quoted = np.array(quoted, np.int64)
 
     def matcher(self, schema: str, document: str) -> Matcher:
         """A fresh matcher for a JSON Schema whose quotes stand in the document.
@@ -124,8 +123,12 @@ class Compiler:
         Args:
             inside: whether a string is being written.
         """
-        more = self._split if closing else self._empty
-        for tokens in (self._unsplit, more) if inside else (self._unsplit, more, self._quoted):
+        dropped = [self._unsplit]
+        if closing:
+            dropped.append(self._split)
+        elif not inside:
+            dropped.append(self._quoted)
+        for tokens in dropped:
             allowed = tokens[mask[tokens] == 1]
             if len(allowed):
                 mask[allowed] = 0

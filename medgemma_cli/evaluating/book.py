@@ -9,12 +9,11 @@ from typing import Self
 
 from pydantic import ValidationError
 
-from medgemma_cli.errors import OutputError, StorageError
 from medgemma_cli.evaluating.answers import Answer
 from medgemma_cli.files import make_folder
 from medgemma_cli.ledger.appending import AppendOnly
 from medgemma_cli.ledger.lines import raw_lines
-from medgemma_cli.ledger.locking import Lock
+from medgemma_cli.ledger.locking import Lock, opening
 
 ANSWERS = "answers.jsonl"
 
@@ -40,19 +39,11 @@ class AnswerBook:
         """
         if self._out is None:
             return self
-        try:
+        with opening(self.close):
             make_folder(self._out)
             self._lock = Lock(self._out)
             self._file = AppendOnly(self._out / ANSWERS, fsync=True)
             self._read(self._file, self._out / ANSWERS)
-        except (OSError, StorageError):
-            self.close()
-            raise OutputError(
-                "The output folder cannot be written.", "Check -o, its permissions and free space."
-            ) from None
-        except BaseException:
-            self.close()
-            raise
         return self
 
     def __exit__(

@@ -17,7 +17,7 @@ from typing import Any, Self
 
 from medgemma_cli.errors import ConfigError, OutputError, StorageError
 from medgemma_cli.files import make_folder, sync_folder
-from medgemma_cli.ledger.locking import LOCK, Lock
+from medgemma_cli.ledger.locking import LOCK, Lock, opening
 
 EXPORT = "export.json"
 SCHEMA = "medgemma.export/1"
@@ -48,20 +48,12 @@ class Folder:
             OutputError: 73, it cannot be written. RunAgainError: 75, another export is under way.
             ConfigError: 78, something else is there.
         """
-        try:
+        with opening(self.close):
             make_folder(self.work)
             self._lock = Lock(self.work)
             self._empty()
             self._mend()
             self.known = self._look()
-        except OSError:
-            self.close()
-            raise OutputError(
-                "The output folder cannot be written.", "Check -o, its permissions and free space."
-            ) from None
-        except BaseException:
-            self.close()
-            raise
         return self
 
     def __exit__(

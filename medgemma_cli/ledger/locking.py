@@ -1,12 +1,14 @@
 """One writer a folder: `flock` on a file that is never deleted or replaced."""
 
+import contextlib
 import errno
 import fcntl
 import os
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
-from medgemma_cli.errors import ConfigError, RunAgainError
+from medgemma_cli.errors import ConfigError, OutputError, RunAgainError, StorageError
 
 LOCK = ".lock"
 _CANNOT_LOCK = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
@@ -58,6 +60,25 @@ class Lock:
         if self._descriptor in _held:
             _held.discard(self._descriptor)
             os.close(self._descriptor)
+
+
+@contextlib.contextmanager
+def opening(close: Callable[[], None]) -> Iterator[None]:
+    """Whatever goes wrong while a folder is opened: it is let go of, and the system's word is ours.
+
+    Raises:
+        OutputError: 73, it cannot be written.
+    """
+    try:
+        yield
+    except (OSError, StorageError):
+        close()
+        raise OutputError(
+            "The output folder cannot be written.", "Check -o, its permissions and free space."
+        ) from None
+    except BaseException:
+        close()
+        raise
 
 
 def share(out: Path) -> int | None:

@@ -15,9 +15,9 @@ from types import TracebackType
 from typing import Any, Self
 
 from medgemma_cli.adapters import CONFIG, WEIGHTS
-from medgemma_cli.errors import ConfigError, OutputError, StorageError
+from medgemma_cli.errors import ConfigError, StorageError
 from medgemma_cli.files import TEMPORARY, make_folder, replace_file, replace_files, sync_folder
-from medgemma_cli.ledger.locking import LOCK, Lock
+from medgemma_cli.ledger.locking import LOCK, Lock, opening
 from medgemma_cli.tuning.curve import Curve, svg
 
 TRAINING = "training.json"
@@ -48,19 +48,11 @@ class Book:
             OutputError: 73, the folder cannot be written. RunAgainError: 75, another holds it.
             ConfigError: 78, it holds something else.
         """
-        try:
+        with opening(self.close):
             make_folder(self.out)
             self._check_own()
             self._lock = Lock(self.out)
             self.known = self._read()
-        except OSError:
-            self.close()
-            raise OutputError(
-                "The output folder cannot be written.", "Check -o, its permissions and free space."
-            ) from None
-        except BaseException:
-            self.close()
-            raise
         return self
 
     def __exit__(
