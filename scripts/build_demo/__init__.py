@@ -1,0 +1,1 @@
+"""How the demo model is made: invented notes and drawings, and what learns from them."""
