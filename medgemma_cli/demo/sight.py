@@ -53,14 +53,17 @@ def vision_config() -> Any:
     )
 
 
-def config(text: Any, vision: Any | None = None, *, tokens: int = IMAGE_TOKENS) -> Any:
-    """The configuration of both halves; the text model's gets the rows of the image's tokens."""
+def config(text: Any) -> Any:
+    """The configuration of both halves, from the text model's, which gets the image's rows."""
     from transformers import Gemma3Config
 
+    settings = {**text.to_dict(), "vocab_size": VOCABULARY}
+    # It came of a GGUF file; what is made of it does not.
+    settings.pop("quantization_config", None)
     return Gemma3Config(
-        text_config=text,
-        vision_config=vision or vision_config(),
-        mm_tokens_per_image=tokens,
+        text_config=type(text)(**settings),
+        vision_config=vision_config(),
+        mm_tokens_per_image=IMAGE_TOKENS,
         image_token_index=IMAGE_ID,
         boi_token_index=BEGIN_ID,
         eoi_token_index=END_ID,

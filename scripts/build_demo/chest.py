@@ -157,9 +157,7 @@ def _vessels(rng: np.random.Generator, place: Place) -> Field:
     return strokes(place, lines, blur=1.3)
 
 
-def _opacity(
-    rng: np.random.Generator, place: Place, lungs: list[Field]
-) -> tuple[Facts, Field]:
+def _opacity(rng: np.random.Generator, place: Place, lungs: list[Field]) -> tuple[Facts, Field]:
     """One opacity inside a lung, and what it adds to the greys."""
     side, zone = int(rng.integers(2)), str(rng.choice(list(_ZONES)))
     small = bool(rng.random() < 0.5)

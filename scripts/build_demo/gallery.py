@@ -39,9 +39,7 @@ class Gallery:
         folder.mkdir(parents=True, exist_ok=True)
         self._seed = seed
         self._pixels = _array(folder / f"pixels-{seed}.npy", np.uint8, (count, SIDE, SIDE, 3))
-        self._parts = _array(
-            folder / f"parts-{seed}.npy", np.float32, (count, 4, PATCHES, PATCHES)
-        )
+        self._parts = _array(folder / f"parts-{seed}.npy", np.float32, (count, 4, PATCHES, PATCHES))
         # The last column says whether the row is there; it is written last.
         self._told = _array(folder / f"told-{seed}.npy", np.int64, (count, len(TASKS) + 1))
 

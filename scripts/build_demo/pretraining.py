@@ -51,18 +51,12 @@ class Settings(NamedTuple):
 class Learner:
     """Tower, projector (its pooling and norm only) and heads."""
 
-    def __init__(self, seed: int, vision: Any | None = None, tokens: int = 16) -> None:
+    def __init__(self, seed: int) -> None:
         import torch
-        from transformers import Gemma3TextConfig, SiglipVisionModel
-        from transformers.models.gemma3.modeling_gemma3 import Gemma3MultiModalProjector
-
-        from medgemma_cli.demo import sight
 
         torch.manual_seed(seed)
-        config = sight.config(Gemma3TextConfig(hidden_size=640), vision, tokens=tokens)
-        self.tower = SiglipVisionModel(config.vision_config).float()
-        self.projector = Gemma3MultiModalProjector(config).float()
-        hidden = config.vision_config.hidden_size
+        self.tower, self.projector = eye()
+        hidden = self.tower.config.hidden_size
         self.whole = torch.nn.Linear(hidden, sum(TASKS.values()))
         self.patch = torch.nn.Linear(hidden, 4)
 
@@ -86,6 +80,18 @@ class Learner:
         seen = self.tower(pixel_values=pixels).last_hidden_state
         tokens = pooled(self.projector, seen)
         return self.whole(tokens), self.patch(seen)
+
+
+def eye() -> tuple[Any, Any]:
+    """A fresh tower and a projector, whose product is still zero; fp32."""
+    from transformers import Gemma3TextConfig, SiglipVisionModel
+    from transformers.models.gemma3.modeling_gemma3 import Gemma3MultiModalProjector
+
+    from medgemma_cli.demo import sight
+
+    config = sight.config(Gemma3TextConfig(hidden_size=640))
+    tower = SiglipVisionModel(config.vision_config).float()
+    return tower, Gemma3MultiModalProjector(config).float()
 
 
 def pooled(projector: Any, seen: Any) -> Any:
