@@ -16,6 +16,7 @@ from medgemma_cli.commands import templates as templates_command
 from medgemma_cli.commands.ask import ask
 from medgemma_cli.commands.check import check
 from medgemma_cli.commands.doctor import doctor
+from medgemma_cli.commands.export import export
 from medgemma_cli.commands.plan import plan
 from medgemma_cli.commands.rules import rules
 from medgemma_cli.commands.run import run
@@ -51,6 +52,7 @@ app.command("status")(status)
 app.command("verify")(verify)
 app.add_typer(evaluate_command.app, name="eval")
 app.command("tune", no_args_is_help=True)(tune)
+app.command("export", no_args_is_help=True)(export)
 app.add_typer(templates_command.app, name="templates")
 app.command("doctor")(doctor)
 

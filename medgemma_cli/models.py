@@ -20,7 +20,8 @@ DEFAULT_MODEL = "google/medgemma-1.5-4b-it"
 DEMO = "demo"
 Step = Callable[[str, int, int], None]
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
-_IDENTITY = re.compile(r".*\.(safetensors|json|jinja|model)")
+# What `export` says of how it went is no part of a model.
+_IDENTITY = re.compile(r"(?!export\.json$).*\.(safetensors|json|jinja|model)")
 _WAYS = (
     "Three ways forward: accept the licence on the model's page and log in (`hf auth login`, or "
     "HF_TOKEN); or point --model at a folder with its files; or try --model demo."

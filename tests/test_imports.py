@@ -68,6 +68,7 @@ def roots(path: Path, *, top: bool) -> set[str]:
         ("eval", "--help"),
         ("eval", "qa", "--help"),
         ("tune", "--help"),
+        ("export", "--help"),
         ("--version",),
         ("templates",),
     ],

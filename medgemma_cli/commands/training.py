@@ -34,6 +34,7 @@ class Asked(NamedTuple):
     offline: bool
     device: str
     settings: "Settings"
+    seconds: float | None = None
 
 
 def require() -> None:
@@ -66,7 +67,7 @@ def run(asked: Asked, reporter: "Reporter", *, quiet: bool) -> int:
         asked.model, revision=asked.revision, offline=asked.offline, step=reporter.step
     )
     told = _told(asked.settings, base, train, validation)
-    stopper = Stopper()
+    stopper = Stopper(asked.seconds)
     with stopper.watching(), Book(asked.out) as book:
         book.check_same(told["identity"])
         if book.done:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, cast
 import typer
 
 from medgemma_cli.commands import options as o
-from medgemma_cli.commands.run import DEFAULT_MODEL
+from medgemma_cli.commands.run import DEFAULT_MODEL, parse_duration
 from medgemma_cli.errors import UsageError
 
 _MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -58,6 +58,14 @@ def tune(
     ] = 3.0,
     max_steps: Annotated[
         int | None, _option("--max-steps", min=1, rich_help_panel=_TRAINING, help="End earlier.")
+    ] = None,
+    max_time: Annotated[
+        str | None,
+        _option(
+            "--max-time",
+            rich_help_panel=_TRAINING,
+            help="Stop after 90s, 30m or 8h; exit 75 if steps are left.",
+        ),
     ] = None,
     learning_rate: Annotated[
         float,
@@ -135,7 +143,10 @@ def tune(
         every=every,
         seed=seed,
     )
-    asked = training.Asked(data, validation, out, model, revision, offline, device, settings)
+    seconds = parse_duration(max_time) if max_time is not None else None
+    asked = training.Asked(
+        data, validation, out, model, revision, offline, device, settings, seconds
+    )
     reporter = reporter_for(quiet=quiet, verbose=False)
     try:
         code = training.run(asked, reporter, quiet=quiet)

@@ -62,10 +62,11 @@ class Compiler:
             np.int64,
         )
         self._opening = pieces.get('"', -1)
-        # Tokens that end one list item and begin the next: without them, every end is seen.
-        self._crossing = np.array(
-            [token for piece, token in pieces.items() if '",' in piece or "}," in piece], np.int64
-        )
+        self.heads = {pieces[piece]: pieces[head] for piece, head in _crossing(pieces).items()}
+        """Tokens that end one item and begin the next → what of each ends the item."""
+        others = {t for p, t in pieces.items() if '",' in p or "}," in p} - set(self.heads)
+        self._unsplit = np.array(sorted(others), np.int64)
+        self._split = np.array(sorted(self.heads), np.int64)
 
     def matcher(self, schema: str, document: str) -> Matcher:
         """A fresh matcher for a JSON Schema whose quotes stand in the document.
@@ -109,13 +110,18 @@ class Compiler:
         found: list[int] = np.flatnonzero(self.bits([(matcher, 0)], 1)[0]).tolist()
         return found
 
-    def drop_crossing(self, mask: "Array") -> None:
-        """Forbid tokens that run from one item into the next, where another way is left."""
-        allowed = self._crossing[mask[self._crossing] == 1]
-        if len(allowed):
-            mask[allowed] = 0
-            if not mask.any():
-                mask[allowed] = 1
+    def drop_crossing(self, mask: "Array", *, every: bool) -> None:
+        """Forbid tokens that run from one item into the next, where another way is left.
+
+        Those that have a head are forbidden only with `every`: a model that was taught JSON wants
+        them, and would go on talking if it could not end its text as it was taught.
+        """
+        for tokens in (self._unsplit, self._split) if every else (self._unsplit,):
+            allowed = tokens[mask[tokens] == 1]
+            if len(allowed):
+                mask[allowed] = 0
+                if not mask.any():
+                    mask[allowed] = 1
 
     def drop_openings(self, mask: "Array") -> None:
         """Forbid tokens that begin a string and have some of it, where the mark alone may come."""
@@ -130,3 +136,13 @@ class Compiler:
     def tokens(self, text: str) -> list[int]:
         """The text as the model's tokenizer cuts it."""
         return tokenizing.split(self._encode, text, special=False)
+
+
+def _crossing(pieces: dict[str, int]) -> dict[str, str]:
+    """Pieces such as `","` → their head `"`, where the head is a token, too."""
+    found = {}
+    for piece in pieces:
+        head, comma, tail = piece.partition(",")
+        if comma and tail in ("", '"', "{", '{"') and head[-1:] in ('"', "}") and head in pieces:
+            found[piece] = head
+    return {piece: head for piece, head in found.items() if "\\" not in head}

@@ -120,8 +120,10 @@ class JsonAnswer(Answer):
 
     def restrict(self, mask: Any) -> None:
         """Take from the allowed tokens, uint8 of shape (vocabulary,), what must not come."""
-        self._compiler.drop_crossing(mask)
-        if self._state.in_string:
+        inside = self._state.in_string
+        # Outside of a string its quotation mark would begin one.
+        self._compiler.drop_crossing(mask, every=self._closing or not inside)
+        if inside:
             return
         if self._plan.options(self._state.path):
             # A choice is scored from its first letter: none may come with the quotation mark.
@@ -183,6 +185,9 @@ class JsonAnswer(Answer):
             if not self._figure(token) and not self._fits(token, left - 1):
                 # The cost was reckoned with this; but a number is the model's or nobody's.
                 token, log = self._dearest(self.matcher, self._state)[0], None
+        head = self._compiler.heads.get(token)
+        if head is not None and self._repeats(self._compiler.bytes(head)):
+            token = head  # or the next item would have begun before the list could be ended
         self._write([token], log)
         self._watch_repeats()
 
@@ -275,7 +280,10 @@ class JsonAnswer(Answer):
     def _watch_repeats(self) -> None:
         """See whether the list being written has just said the same thing again."""
         if not self._state.in_string and self._state.last in (b'"', b"}"):
-            self._repeating = repeats(b"".join(map(self._compiler.bytes, self.ids)))
+            self._repeating = self._repeats()
+
+    def _repeats(self, more: bytes = b"") -> bool:
+        return repeats(b"".join(map(self._compiler.bytes, self.ids)) + more)
 
 
 def repeats(data: bytes) -> bool:

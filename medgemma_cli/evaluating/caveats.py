@@ -8,8 +8,9 @@ OVERLAP = (
     "ROUGE, BLEU, chrF, token F1 and exact match count words in common with a reference. That is "
     "not correctness: one changed dose or one lost 'no' costs next to nothing, and a right summary "
     "in other words scores low.",
-    "Agreement of ROUGE-L with clinicians' judgement is weak: ICC 0.36 in the literature. Compare "
-    "systems on the same documents with it; never call a summary good by it.",
+    "Agreement of ROUGE-L with clinicians' judgement is weak: ICC 0.36 (MedHELM, "
+    "arXiv:2505.23802). Compare systems on the same documents with it; never call a summary good "
+    "by it.",
     "A document without an output counts as an empty text.",
 )
 CHECKS = (

@@ -15,7 +15,7 @@ import tiny
 from tiny import MakeEngine
 
 from medgemma_cli import contracts, decoding, quoting
-from medgemma_cli.engines.grammar import Compiler
+from medgemma_cli.engines.grammar import Compiler, _crossing
 from medgemma_cli.engines.plan import Plan
 from medgemma_cli.engines.writing import JsonAnswer, repeats
 from medgemma_cli.records import Contract, Limits, Prompt
@@ -29,7 +29,21 @@ _LONG = " ".join("".join(_CHOOSE.choices("abcdefghij", k=20)) for _ in range(5))
 LONG = f"Seen by nurse today. Then {_LONG} again. No fever at all."
 _RARE = " ".join("".join(_CHOOSE.choices("ǽƜɣʭϡжщ", k=30)) for _ in range(4))
 RARE = f"Seen by nurse today. Then {_RARE} again. No fever at all."
-_JSON = ['":"', '":["', '":[],"', '"},{"', '":{"', '"}', '"]', '":[{"', '["', '",', '"],', '"}],"']
+_JSON = [
+    '","',
+    '":"',
+    '":["',
+    '":[],"',
+    '"},{"',
+    '":{"',
+    '"}',
+    '"]',
+    '":[{"',
+    '["',
+    '",',
+    '"],',
+    '"}],"',
+]
 
 
 class Written(NamedTuple):
@@ -265,6 +279,37 @@ def test_a_quote_being_written_is_finished(plain: Driver, document: str) -> None
     block: Block = {"q": "quote", "s": "text"}
     for seed, budget in enumerate((90, 170, 260)):
         check(plain.write(block, document, budget, seed), budget, document)
+
+
+def test_an_item_may_end_with_the_mark_of_the_next(fused: Driver) -> None:
+    """A model that was taught JSON ends a text with `","`: it is not made to talk on instead."""
+    wanted = b'","'
+    written = fused.write({"l": ["text(9)", "2..3"], "b": "text"}, NOTE, 4000, 3, _only(wanted))
+    used = [fused.compiler.bytes(token) for token in written.answer.ids]
+    assert wanted in used and not written.answer.shortened
+    fields = json.loads(written.text)
+    assert 2 <= len(fields["l"]) <= 3 and all(len(item) < 40 for item in fields["l"])
+
+
+def _only(wanted: bytes) -> Taste:
+    """A mark, a letter, and then the end of the item."""
+    liked = {wanted: 60.0, b"a": 30.0, b'"': 20.0}
+    return lambda text: liked.get(text, 0.0)
+
+
+def test_a_list_that_repeats_itself_is_ended_there(fused: Driver) -> None:
+    """Though the token that ends its item would have begun the next one."""
+    written = fused.write({"l": ["text(9)", "0..9"], "b": "text"}, NOTE, 4000, 3, _only(b'","'))
+    assert written.answer.repeated == ("l",)
+    assert json.loads(written.text)["l"] == ["a", "a", "a"]
+
+
+def test_what_ends_an_item() -> None:
+    """A token's head is what ends the item; escaped marks, and those without a token, have none."""
+    known = ['"', '"}', "}", '."', '","', '"},{"', "},{", '.",', '\\"', '\\",', ')",', '",x', ","]
+    assert _crossing({piece: number for number, piece in enumerate(known)}) == {
+        '","': '"', '"},{"': '"}', "},{": "}", '.",': '."'
+    }  # fmt: skip
 
 
 def test_repeats() -> None:

@@ -50,6 +50,38 @@ def test_eight_examples_are_learned(adapter: Taught) -> None:
     assert adapter.seconds < 300
 
 
+def test_the_loss_is_that_of_the_answers(
+    command: Command, checkpoint: Path, tmp_path: Path
+) -> None:
+    """Before the first step: what the model itself says of every answer token, over all of them."""
+    import torch
+
+    from medgemma_cli.commands.lessons import read
+    from medgemma_cli.engines.tuning.lessons import lesson
+
+    rows = [CHAT[0], kit.chat("Say more.", "a much longer answer than the other, in many words")]
+    path = kit.write(tmp_path / "train.jsonl", rows)
+    engine = LocalEngine(
+        models.resolve(str(checkpoint)), LocalOptions(device="cpu", precision="fp32")
+    )
+    said, tokens = 0.0, 0
+    model = engine.loaded().model
+    for example in read(path, "The file").examples:
+        one = lesson(engine.encoder(), example)
+        with torch.no_grad():
+            logits = model(input_ids=torch.tensor([one.ids])).logits[0, :-1].log_softmax(-1)
+        for place in range(one.start, len(one.ids)):
+            said -= float(logits[place - 1, one.ids[place]])
+            tokens += 1
+    for size in ("1", "2"):
+        way = (*PLAIN, "--max-steps", "1", "--every", "1", "--validation-share", "0")
+        way += ("--batch-size", size, "--accumulate", str(2 // int(size)))
+        out = tmp_path / size
+        assert command("tune", path, "-o", out, "--model", checkpoint, *way).returncode == 0
+        ((_, loss),) = kit.told(out)["curve"]["train"]
+        assert loss == pytest.approx(said / tokens, rel=1e-4)
+
+
 def test_what_was_taught_is_answered(
     command: Command, checkpoint: Path, adapter: Taught, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -85,6 +117,29 @@ def test_records_carry_the_adapter(
     again = command("run", "note.txt", "-o", "out", *model, "--adapter", adapter.adapter)
     assert "nothing to do" in again.stderr
     assert command("plan", "note.txt", "-o", "out", *model, "--adapter", adapter.adapter)[0] == 0
+
+
+def test_questions_carry_the_adapter(
+    command: Command, checkpoint: Path, adapter: Taught, tmp_path: Path, capsys: Any
+) -> None:
+    """`eval qa --adapter` asks again with it, once, and says so; its hash is in the key."""
+    asked = {"id": "1", "question": "Which?", "options": {"A": "amber", "B": "birch"}}
+    kit.write(tmp_path / "q.jsonl", [asked | {"answer": "A"}])
+    way = ("eval", "qa", "q.jsonl", "-o", "kept", "--model", checkpoint, *PLAIN)
+    way = (*way, "--max-new-tokens", "4")
+    assert "1 asked, 0 kept" in command(*way).stderr
+    assert "1 asked, 0 kept" in command(*way, "--adapter", adapter.adapter).stderr
+    assert "0 asked, 1 kept" in command(*way, "--adapter", adapter.adapter).stderr
+    assert "0 asked, 1 kept" in command(*way).stderr
+    first, second = map(json.loads, (tmp_path / "kept" / "answers.jsonl").read_text().splitlines())
+    assert first["key"] != second["key"] and first["letters"] != second["letters"]
+    from conftest import run
+
+    capsys.readouterr()
+    assert run(*way, "--adapter", adapter.adapter, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["facts"]["adapter"] == "adapter"
+    kit.foreign(tmp_path / "bad", peft_type="LOHA")
+    assert command(*way, "--adapter", "bad").returncode == 78
 
 
 @pytest.mark.parametrize("precision", ["bf16", "nf4", "int8"])
@@ -225,6 +280,19 @@ def test_terminated_it_keeps_its_last_step(checkpoint: Path, tmp_path: Path) -> 
     told = kit.told(tmp_path / "out")
     assert told["state"] == "training"
     assert len(kept) <= 1 and not (tmp_path / "out" / WEIGHTS).exists()
+
+
+def test_its_time_is_up(command: Command, checkpoint: Path, tmp_path: Path) -> None:
+    """`--max-time` keeps a checkpoint and leaves with 75; the same command goes on."""
+    kit.write(tmp_path / "train.jsonl", CHAT)
+    way = tune(tmp_path, "out", checkpoint, "--max-steps", "2")
+    done = command(*way, "--max-time", "0.01s")
+    assert done.returncode == 75 and "stopped at step 1 of 2" in done.stderr
+    assert Book(tmp_path / "out").last() == 1 and kit.told(tmp_path / "out")["state"] == "training"
+    # The last step is done though the time is up: nothing is left to run again for.
+    done = command(*way, "--max-time", "0.01s")
+    assert done.returncode == 0 and "goes on from step 1 of 2" in done.stderr
+    assert command(*way, "--max-time", "soon").returncode == 2
 
 
 def test_what_is_done_is_not_done_again(

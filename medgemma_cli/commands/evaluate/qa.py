@@ -13,6 +13,7 @@ from medgemma_cli.errors import DOCUMENTS_FAILED, OK, RUN_AGAIN
 
 if TYPE_CHECKING:
     from medgemma_cli.evaluating.quiz import Answered, Quiz
+    from medgemma_cli.records import ModelInfo
 
 
 def qa(
@@ -36,6 +37,7 @@ def qa(
     batch_size: shared.BatchSize = "auto",
     batch_tokens: shared.BatchTokens = None,
     deterministic: shared.Deterministic = False,
+    adapter: o.Adapter = None,
     revision: o.Revision = None,
     offline: o.Offline = False,
     engine: o.Engine = o.EngineChoice.local,
@@ -59,6 +61,7 @@ def qa(
         engine,
         model=model,
         revision=revision,
+        adapter=adapter,
         offline=offline,
         precision=precision,
         double_quant=double_quant,
@@ -75,7 +78,7 @@ def qa(
     finally:
         reporter.end()
     if answered:
-        _show(answered, len(asked), made.info.id, bootstrap_seed, as_json=as_json)
+        _show(answered, len(asked), made.info, bootstrap_seed, as_json=as_json)
     if stopped is not None and (stopped != RUN_AGAIN or len(answered) < len(asked)):
         raise typer.Exit(stopped)
     raise typer.Exit(DOCUMENTS_FAILED if any(pair.answer.errors for pair in answered) else OK)
@@ -99,7 +102,9 @@ def _ask(quiz: "Quiz", out: Path | None, *, quiet: bool) -> "tuple[list[Answered
     return answered, stopper.code
 
 
-def _show(answered: "list[Answered]", asked: int, model: str, seed: int, *, as_json: bool) -> None:
+def _show(
+    answered: "list[Answered]", asked: int, model: "ModelInfo", seed: int, *, as_json: bool
+) -> None:
     from medgemma_cli.commands.evaluate import showing
     from medgemma_cli.evaluating import bootstrap, caveats, quiz
     from medgemma_cli.evaluating.page import Report
@@ -113,7 +118,9 @@ def _show(answered: "list[Answered]", asked: int, model: str, seed: int, *, as_j
         for figure in bootstrap.figures(quiz.measures(of), len(of), seed):
             label = f"{name}: {figure.label}"
             figures.append(figure._replace(name=f"{name}.{figure.name}", label=label))
-    facts: dict[str, str | int] = {"model": model, "questions": asked, "answered": len(answered)}
+    facts: dict[str, str | int] = {"model": model.id}
+    facts |= {"adapter": model.adapter.name} if model.adapter else {}
+    facts |= {"questions": asked, "answered": len(answered)}
     facts |= quiz.tally(ordered)
     report = Report("qa", facts, figures, (*caveats.ANSWERS, *caveats.intervals(figures)))
     showing.show(report, as_json=as_json)

@@ -8,7 +8,7 @@ from medgemma_cli.engines import adapting
 from medgemma_cli.engines.loading import Loaded
 from medgemma_cli.engines.tuning import watching
 from medgemma_cli.engines.tuning.batches import Collator
-from medgemma_cli.engines.tuning.lessons import Lesson
+from medgemma_cli.engines.tuning.lessons import IGNORED, Lesson
 from medgemma_cli.errors import ConfigError, DocumentError, ModelUnavailableError, StorageError
 from medgemma_cli.records import Image
 from medgemma_cli.tuning.book import Book, storing
@@ -46,6 +46,9 @@ def train(
     """
     with _telling():
         model = with_lora(loaded.model, settings)
+        if loaded.device == "cpu":
+            # Of what a CPU can do, the plain form has the quickest backward pass.
+            loaded.model.set_attn_implementation("eager")
         trainer = _trainer(model, loaded, image, data, settings, course, book)
         trainer.add_callback(watching.callback(watch))
         last = book.last()
@@ -84,8 +87,8 @@ def _arguments(
         "max_steps": course.total,
         "gradient_checkpointing": settings.checkpointing,
         "gradient_checkpointing_kwargs": {"use_reentrant": False},
-        # The base computes as it was loaded, the adapter in fp32: nothing is cast on the way.
-        "bf16": False,
+        # Weights of the adapter are fp32; beside a bf16 base they are rounded for each product.
+        "bf16": _rounds(loaded),
         "fp16": False,
         "seed": settings.seed,
         "data_seed": settings.seed,
@@ -131,7 +134,8 @@ def _trainer(
         rows[1] = Dataset.from_dict({"index": list(range(first, first + len(data.validation)))})
     arguments = SFTConfig(**_arguments(loaded, data, settings, course, book))
     _one_device(arguments, loaded.device)
-    trainer = _private(
+    kind = _on_cpu() if loaded.device == "cpu" else _private()
+    trainer = kind(
         model=model,
         args=arguments,
         train_dataset=rows[0],
@@ -164,7 +168,13 @@ def _one_device(arguments: Any, device: str) -> None:
         arguments._n_gpu = 1
 
 
-def _private(**settings: Any) -> Any:
+def _rounds(loaded: Loaded) -> bool:
+    import torch
+
+    return bool(loaded.model.dtype == torch.bfloat16)
+
+
+def _private() -> Any:
     """TRL's trainer without what it tells its makers, and without pages for the hub."""
     from trl import SFTTrainer
 
@@ -177,7 +187,51 @@ def _private(**settings: Any) -> Any:
         def create_model_card(self, *args: Any, **more: Any) -> None:
             """None."""
 
-    return Trainer(**settings)
+    return Trainer
+
+
+def _on_cpu() -> Any:
+    """The same trainer, whose loss is made quicker where there is no GPU.
+
+    TRL scores every token of the prompt against the whole vocabulary there, to keep shapes still
+    for compilers. Over half of the time of a step goes into words that nobody asked about.
+    """
+
+    class Trainer(_private()):  # type: ignore[misc]
+        """Scores the answer alone."""
+
+        def compute_loss(
+            self,
+            model: Any,
+            inputs: dict[str, Any],
+            return_outputs: bool = False,
+            num_items_in_batch: Any = None,
+        ) -> Any:
+            """Negative log-likelihood of the labelled tokens, a token, in nats."""
+            loss = _loss(model.get_base_model(), inputs, num_items_in_batch, rounds=self.args.bf16)
+            return (loss, {"loss": loss}) if return_outputs else loss
+
+    return Trainer
+
+
+def _loss(model: Any, inputs: dict[str, Any], count: Any, *, rounds: bool) -> Any:
+    """Over the labelled tokens, divided by `count` (of all batches of a step), else by their own.
+
+    Args:
+        rounds: compute in bf16.
+    """
+    import torch
+    from torch.nn.functional import cross_entropy
+
+    rest = {name: value for name, value in inputs.items() if name != "labels"}
+    labels = inputs["labels"][:, 1:]
+    wanted = labels[labels != IGNORED]
+    with torch.autocast("cpu", torch.bfloat16, enabled=rounds):
+        hidden = model.base_model(**rest, use_cache=False).last_hidden_state[:, :-1]
+        # Of two dimensions: for three, the weights are copied at each product.
+        logits = model.get_output_embeddings()(hidden[labels != IGNORED])
+    total = cross_entropy(logits.float(), wanted, reduction="sum")
+    return total / (len(wanted) if count is None else count)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,1 @@
+"""An adapter merged into its base, and the result compared with both."""

@@ -1,0 +1,1 @@
+"""What `medgemma export` writes and sends. What computes is in `engines/exporting`."""
