@@ -69,13 +69,15 @@ def join(text: Any, sight: Path, config: Any) -> Any:
     model.model.language_model = text.model
     model.lm_head.weight = embedding.weight
     weights = load_file(sight)
-    eye = {"vision_tower.": model.model.vision_tower}
-    eye["multi_modal_projector."] = model.model.multi_modal_projector
-    if not all(name.startswith(tuple(eye)) for name in weights):
+    parts = {"vision_tower": config.vision_config, "multi_modal_projector": config}
+    if not all(name.partition(".")[0] in parts for name in weights):
         raise ValueError("the eye has weights of another kind")
-    for begin, module in eye.items():
-        own = {n.removeprefix(begin): v for n, v in weights.items() if n.startswith(begin)}
-        module.load_state_dict({n: v.to(rows.dtype) for n, v in own.items()}, assign=True)
+    for name, settings in parts.items():
+        # Anew, and not on "meta", where what is no weight (positions) would stay undefined.
+        part = type(getattr(model.model, name))(settings)
+        own = {n.partition(".")[2]: v for n, v in weights.items() if n.startswith(f"{name}.")}
+        part.load_state_dict(own)
+        setattr(model.model, name, part.to(rows.dtype))
     stop = [config.text_config.eos_token_id, END_OF_TURN]
     model.generation_config.eos_token_id = [token for token in stop if token is not None]
     return model.eval()
