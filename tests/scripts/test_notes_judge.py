@@ -39,7 +39,7 @@ def test_runs_are_measured(data: Path, tmp_path: Path) -> None:
         )  # fmt: skip
         assert done.returncode == 0
     found = notes_judge.figures(tmp_path, "bare")
-    assert all(one["documents"] == 2 and 0 < one["rouge1"] < 1 for one in found.values())
+    assert all(one["documents"] == 2 and 0 < one["rouge1"] <= 1 for one in found.values())
     assert notes_judge.table(found, found).count("\n") == 5
 
 
