@@ -69,7 +69,7 @@ def join(text: Any, sight: Path, config: Any) -> Any:
     model.model.language_model = text.model
     model.lm_head.weight = embedding.weight
     weights = load_file(sight)
-    parts = {"vision_tower": config.vision_config, "multi_modal_projector": config}
+    parts: dict[str, Any] = {"vision_tower": config.vision_config, "multi_modal_projector": config}
     if not all(name.partition(".")[0] in parts for name in weights):
         raise ValueError("the eye has weights of another kind")
     for name, settings in parts.items():

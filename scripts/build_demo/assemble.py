@@ -35,7 +35,8 @@ def assemble(adapter: Path, sight: Path, out: Path) -> dict[str, Any]:
     if isinstance(kept.get("target_modules"), list):
         kept["target_modules"] = sorted(kept["target_modules"])
     out.mkdir(parents=True, exist_ok=True)
-    told = {"format": "pt", BASE: demo.GGUF_SHA256}
+    # One entry: safetensors writes several in an order of chance, and so other bytes each time.
+    told = {BASE: demo.GGUF_SHA256}
     _put(out / CONFIG, (json.dumps(kept, indent=2, sort_keys=True) + "\n").encode())
     _put(out / WEIGHTS, _rounded(adapter / WEIGHTS, told))
     _put(out / shipped.SIGHT, _rounded(sight, told))
