@@ -106,7 +106,7 @@ def pixels_of(images: Any) -> Any:
     """uint8 (n, side, side, 3) → fp32 (n, 3, side, side), -1 to 1, as the processor makes them."""
     import torch
 
-    return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def loss(learner: Learner, batch: Batch) -> Any:

@@ -164,7 +164,9 @@ def test_a_decision_ends_where_the_answers_part(encoder: Encoder) -> None:
     place = showing.decision(encoder, asked)
     assert len(set(place.options)) == 3
     for option, answer in zip(place.options, showing.ANSWERS, strict=True):
-        whole = showing._example(encoder, "screen", asked, {"answer": answer, "reason": "So."})
+        whole = showing._example(
+            encoder, "screen", asked, {"answer": answer, "reason": "It is seen."}
+        )
         assert whole.head == place.head and whole.rest[: len(place.rest)] == place.rest
         assert whole.rest[len(place.rest)] == option
 
