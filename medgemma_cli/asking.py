@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable, Sequence
 
-from medgemma_cli import identity, readers, summaries, templates
+from medgemma_cli import identity, paging, readers, summaries, templates
 from medgemma_cli.committing import has_page
 from medgemma_cli.engines.base import Engine, check_fits
 from medgemma_cli.errors import FAULTS, DocumentError
@@ -32,13 +32,14 @@ def answer(
     settings = job.settings(engine.identity)
     if ledger and not ledger.current:
         summaries.refuse_orphans(ledger.out, summaries.sweep(ledger.out))
+    version = _version(sources)
     try:
         document = join(sources, job.read_limits, reading or InProcess())
     except DocumentError as error:
-        key = identity.document_key(settings, error.code, "ask/1", tuple(job.read_limits))
+        key = identity.document_key(settings, error.code, version, tuple(job.read_limits))
         verdict = Verdict(FAULTS[error.code].status, error=error.code)
         return _keep(make_record(job, engine.info, _decision(key), verdict), ledger)
-    key = identity.document_key(settings, document.sha256, "ask/1", tuple(job.read_limits))
+    key = identity.document_key(settings, document.sha256, version, tuple(job.read_limits))
     entry = ledger.by_key.get(key) if ledger else None
     if ledger and entry and entry.status in ("ok", "flagged"):
         known = ledger.read(entry)
@@ -49,6 +50,7 @@ def answer(
     decision = _decision(key)._replace(attempt=entry.attempt + 1 if entry else 1)
     try:
         _check_name(decision, ledger)
+        document = paging.fit(job.template, document, lambda: engine.reads_images)
         prompt = templates.render(job.template, document, key, job.limits, job.question)
         generation = _generate(engine, prompt, show)
     except DocumentError as error:
@@ -59,6 +61,12 @@ def answer(
         job, engine.info, decision, verdict, document=document, generation=generation
     )
     return _keep(record, ledger)
+
+
+def _version(sources: Sequence[Source]) -> str:
+    """Of the joining and of each reader, in the order of the sources."""
+    kinds = (readers.media_type(source) for source in sources)
+    return " ".join(["ask/1", *(readers.reader_version(kind) for kind in kinds)])
 
 
 def _decision(key: str) -> Decision:
@@ -92,6 +100,9 @@ def join(sources: Sequence[Source], limits: readers.ReadLimits, reading: Reading
         images=tuple(image for document in documents for image in document.images),
         coverage=coverage,
         degraded=tuple(note for document in documents for note in document.degraded),
+        # Of several documents, a page's number would not say whose it is.
+        pages=documents[0].pages if len(documents) == 1 else (),
+        header=documents[0].header if len(documents) == 1 else {},
     )
 
 

@@ -1,4 +1,7 @@
-"""Paths, globs and lists become a stable, sorted stream of `Source`. Nothing is read here."""
+"""Paths, globs and lists become a stable, sorted stream of `Source`.
+
+Nothing is read here but the headers of DICOM files, which say what series a folder's slices are of.
+"""
 
 import fnmatch
 import glob
@@ -10,6 +13,7 @@ from itertools import islice
 from pathlib import Path
 
 from medgemma_cli.errors import NoInputError, UsageError
+from medgemma_cli.readers.dicom import series as dicom_series
 from medgemma_cli.records import Source
 
 STDIN = "-"
@@ -96,24 +100,33 @@ class Discovery:
 
     def _folder(self, top: str) -> Iterator[Source]:
         """Depth first, in the order of names. A stack: folders may be nested without end."""
-        stack = [iter(self._entries(top, ""))]
+        stack: list[Iterator[tuple[os.DirEntry[str], str]]] = []
+        series: list[dict[str, Source | None]] = []
+
+        def enter(folder: str, prefix: str) -> None:
+            entries = self._entries(folder, prefix)
+            stack.append(iter(entries))
+            series.append(self._series(entries))
+
+        enter(top, "")
         while stack:
             found = next(stack[-1], None)
             if found is None:
                 stack.pop()
+                series.pop()
                 continue
             entry, relative = found
             if entry.is_symlink():
                 self.skipped["symbolic link"] += 1
             elif entry.is_dir():
                 if self._out is None or not self._is_output(entry.path):
-                    stack.append(iter(self._entries(entry.path, relative + "/")))
+                    enter(entry.path, relative + "/")
             elif not entry.is_file():
                 self.skipped["special file"] += 1
             elif self._wanted(relative):
                 suffix = os.path.splitext(entry.name)[1].lower()
                 if suffix in self._suffixes:
-                    yield _source(entry.path, relative)
+                    yield from self._one_of(entry.path, relative, series[-1])
                 else:
                     self.skipped[printable(suffix) or "without suffix"] += 1
 
@@ -125,6 +138,35 @@ class Discovery:
             self.skipped["unreadable folder"] += 1
             return []
         return [(e, prefix + e.name) for e in ordered if not e.name.startswith(".")]
+
+    def _series(self, entries: "list[tuple[os.DirEntry[str], str]]") -> "dict[str, Source | None]":
+        """The files of one folder that are slices: the first of a series stands for all of it."""
+        files = {
+            entry.path: relative
+            for entry, relative in entries
+            if entry.name.lower().endswith(dicom_series.SUFFIXES)
+            and entry.is_file(follow_symlinks=False)
+            and self._wanted(relative)
+        }
+        if len(files) < 2 or self._suffixes.isdisjoint(dicom_series.SUFFIXES):
+            return {}
+        found: dict[str, Source | None] = {}
+        for mark, parts in dicom_series.groups(list(files)).items():
+            found.update(dict.fromkeys(parts))
+            first = parts[0]
+            relative = files[first].rpartition("/")
+            place = os.path.join(os.path.dirname(first), mark)
+            name = f"{relative[0]}{relative[1]}{mark}"
+            found[first] = _source(place, name).model_copy(update={"parts": parts})
+        return found
+
+    def _one_of(
+        self, path: str, relative: str, series: "dict[str, Source | None]"
+    ) -> Iterator[Source]:
+        """A file of its own; the series that it is the first slice of; or nothing."""
+        source = series[path] if path in series else _source(path, relative)
+        if source is not None:
+            yield source
 
     def _wanted(self, relative: str) -> bool:
         if not self._include and not self._exclude:

@@ -1,6 +1,7 @@
 """Text from documents and file names, made safe to show. Imports nothing local."""
 
 import re
+from collections.abc import Iterable
 
 # C0 (tab and newline are handled by the caller), DEL, C1, bidirectional and zero-width controls,
 # line and paragraph separators, the BOM, tags, and the lone surrogates of undecodable names.
@@ -49,3 +50,15 @@ def markdown_text(text: str) -> str:
     # "://" and "www." would be made links by several renderers.
     shown = flat.translate(_MARKDOWN).replace("://", ":&#47;&#47;")
     return _WWW.sub(r"\1&#46;", shown) if "www." in shown.lower() else shown
+
+
+def ranges(numbers: Iterable[int], most: int = 20) -> str:
+    """Rising whole numbers in short, as ``1-3,7``; after so many ranges an ellipsis."""
+    found: list[tuple[int, int]] = []
+    for number in numbers:
+        if found and number == found[-1][1] + 1:
+            found[-1] = (found[-1][0], number)
+        else:
+            found.append((number, number))
+    told = [str(first) if first == last else f"{first}-{last}" for first, last in found[:most]]
+    return ",".join([*told, *(["…"] if len(found) > most else [])])

@@ -119,6 +119,29 @@ FAULTS: dict[str, Fault] = {
     "format": Fault(
         "read", "rejected", "The content is no image of a kind read here; save it as PNG."
     ),
+    "pdf_encrypted": Fault(
+        "read", "rejected", "The PDF opens with a password only; save it without one."
+    ),
+    "pdf_corrupt": Fault(
+        "read", "rejected", "The file is no whole PDF; copy it again, or print it to a new PDF."
+    ),
+    "not_dicom": Fault(
+        "read", "rejected", "The content is no DICOM file; give it its right file name."
+    ),
+    "no_pixels": Fault(
+        "read",
+        "rejected",
+        "The DICOM file has no image (a report, a plan, a PDF); export it as text or PDF.",
+    ),
+    "dicom_corrupt": Fault(
+        "read", "rejected", "The DICOM file is damaged or cut short; export it again."
+    ),
+    "no_decoder": Fault(
+        "read",
+        "rejected",
+        "The DICOM file is packed in a way not read here; pip install 'medgemma-cli[dicom]' reads "
+        "more, or export it uncompressed.",
+    ),
     "timeout": Fault(
         "read", "rejected", "Reading it took too long; save it again plainly, or convert it."
     ),
@@ -126,13 +149,21 @@ FAULTS: dict[str, Fault] = {
         "read", "failed", "Its reader crashed on the file, twice; save it again, or convert it."
     ),
     "limit": Fault(
-        "read", "rejected", "Reading it would take more memory than allowed; save it again plainly."
+        "read",
+        "rejected",
+        "Reading it would take more memory than allowed, or it has over --max-pages; split it or "
+        "save it again plainly.",
     ),
     "not_accepted": Fault(
         "render", "rejected", "The template does not accept this kind; choose another --template."
     ),
     "no_vision": Fault(
         "render", "rejected", "The model reads text only; choose a multimodal --model for images."
+    ),
+    "no_text_layer": Fault(
+        "render",
+        "rejected",
+        "Its pages are pictures, and the model reads text only; choose a multimodal --model.",
     ),
     "too_long": Fault(
         "render", "rejected", "The document is longer than the model's window; split the file."

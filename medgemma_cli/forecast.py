@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from medgemma_cli import models, templates
+from medgemma_cli import models, paging, templates
 from medgemma_cli.engines import sizing
 from medgemma_cli.engines.base import Engine, check_fits
 from medgemma_cli.errors import FAULTS, DocumentError
@@ -77,6 +77,7 @@ def _counted(
     assert decision.blob is not None
     try:
         document = reading.submit(decision.source, decision.blob, job.read_limits).result()
+        document = paging.fit(job.template, document, lambda: engine.reads_images)
         forecast = _read(forecast, document)
         prompt = templates.render(job.template, document, decision.key, job.limits, job.question)
         forecast = forecast._replace(prompt_tokens=engine.count(prompt))

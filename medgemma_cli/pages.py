@@ -1,7 +1,7 @@
 """A record → the Markdown a clinician reads. Pure; nothing of a document can become markup.
 
-Findings carry the number of their evidence, which stands below with the line of the source it was
-taken from.
+Findings carry the number of their evidence, which stands below with the line, or page, of the
+source it was taken from.
 """
 
 import re
@@ -154,6 +154,8 @@ class _Output:
         found = self._place(quote, where, parent)
         if isinstance(found, Quote):
             place = f"line {found.line}: " if found.line else ""
+            if found.page:  # the lines of a page are its reader's, not the page's
+                place = f"page {found.page}: "
             # A break between lines is shown: they may not be one thing.
             lines = [markdown_text(line) for line in found.text.splitlines() if line.strip()]
             self._evidence.append(f"{place}“{' / '.join(lines)}”")

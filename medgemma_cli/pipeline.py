@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 
-from medgemma_cli import templates
+from medgemma_cli import paging, templates
 from medgemma_cli.committing import Committer
 from medgemma_cli.engines.base import Engine, always, check_fits
 from medgemma_cli.errors import FAULTS, DocumentError, one_document
@@ -204,6 +204,9 @@ class Run:
                     self._intake.left += 1
                     return None
                 document = decided.document.result()
+                document = paging.fit(
+                    self.job.template, document, lambda: self._engine.reads_images
+                )
                 prompt = templates.render(
                     self.job.template, document, decision.key, self.job.limits, self.job.question
                 )

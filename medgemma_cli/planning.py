@@ -8,6 +8,7 @@ from medgemma_cli import identity, readers, summaries
 from medgemma_cli.errors import DocumentError
 from medgemma_cli.job import Job
 from medgemma_cli.ledger import Entry, Ledger, slot_of
+from medgemma_cli.readers.dicom import series
 from medgemma_cli.records import Source
 
 
@@ -99,7 +100,7 @@ class Planner:
         name = summaries.output_name(source.relative)
         entry = self._ledger.current.get(name)
         rival = entry is not None and entry.origin != source.origin
-        if name in self._names or (rival and entry is not None and os.path.exists(entry.origin)):
+        if name in self._names or (rival and entry is not None and _stands(entry.origin)):
             name = summaries.output_name(source.relative, salt=source.origin)
         self._names.add(name)
         return name
@@ -108,6 +109,12 @@ class Planner:
         size: int | None = None
         changed: int | None = None
         with contextlib.suppress(OSError, ValueError):
-            status = os.stat(source.place)
-            size, changed = status.st_size, status.st_mtime_ns
+            found = [os.stat(place) for place in source.parts or (source.place,)]
+            size = sum(status.st_size for status in found)
+            changed = max(status.st_mtime_ns for status in found)
         return identity.unread_key(self._settings, source.origin, size, changed, self._read_limits)
+
+
+def _stands(origin: str) -> bool:
+    """Whether what a record was made of is still there: a file, or the slices of a series."""
+    return os.path.exists(origin) or bool(series.files_of(origin))

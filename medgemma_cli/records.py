@@ -1,5 +1,6 @@
 """The frozen records that travel from stage to stage, and `Record`, the public contract. No I/O."""
 
+from bisect import bisect_right
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -26,7 +27,8 @@ class Source(Frozen):
 
     `place` is the path as the system takes it, undecodable bytes and all; `relative` is the name
     made printable, relative to the PATH argument it came from. `error` is a code of
-    `errors.FAULTS` found before reading.
+    `errors.FAULTS` found before reading. `parts` are the files of a DICOM series, whose place is
+    a name that no file has.
     """
 
     # Not validated: pydantic refuses the surrogates that stand for undecodable bytes.
@@ -34,6 +36,7 @@ class Source(Frozen):
     relative: str
     origin: str
     error: str | None = None
+    parts: Annotated[tuple[str, ...], SkipValidation] = ()
 
     @property
     def path(self) -> Path:
@@ -42,15 +45,26 @@ class Source(Frozen):
 
 
 class Image(Frozen):
-    """Decoded pixels: RGB, 8 bits a channel, row by row, `3 * width * height` bytes."""
+    """Decoded pixels: RGB, 8 bits a channel, row by row, `3 * width * height` bytes.
+
+    `page` is the page that it shows, from 1, of a document in pages. In a prompt `introduction`
+    stands before the image, `label` after it: a reader's own words, never the document's.
+    """
 
     width: int
     height: int
     rgb: bytes = Field(repr=False)
+    page: int | None = None
+    introduction: str = ""
+    label: str = ""
 
 
 class Document(Frozen):
-    """What a reader made of a source. `text` is code points as read; offsets count in it."""
+    """What a reader made of a source. `text` is code points as read; offsets count in it.
+
+    `pages` has where in it each page begins, a page without text where the next one does;
+    `header` is what a DICOM header says of modality, body part and side.
+    """
 
     source: Source
     sha256: str
@@ -60,13 +74,19 @@ class Document(Frozen):
     images: tuple[Image, ...] = ()
     coverage: dict[str, tuple[int, int]]
     degraded: tuple[str, ...] = ()
+    pages: tuple[int, ...] = ()
+    header: dict[str, str] = Field(default_factory=dict)
+
+    def page_of(self, at: int) -> int | None:
+        """The page, from 1, of a character of the text; None where there are no pages."""
+        return bisect_right(self.pages, at) or None
 
 
 class Part(Frozen):
     """A piece of a message: the template's own words, the fence around a document, its text, which
-    is data, or an image slot."""
+    is data, an image slot, or the words beside one (what it is, ``SLICE 3``)."""
 
-    kind: Literal["text", "fence", "document", "image"]
+    kind: Literal["text", "fence", "document", "image", "label"]
     text: str = Field(default="", repr=False)
 
 
@@ -192,7 +212,8 @@ class TemplateInfo(Frozen):
 class Quote(Frozen):
     """A verbatim quote: code points `start` to `end` of the document's text.
 
-    `where` is the path of the finding in the output, `line` the line it begins on, from 1.
+    `where` is the path of the finding in the output, `line` the line of the text that it begins
+    on, from 1; `page` counts the file's pages from 1, whatever is printed on them.
     """
 
     text: str
@@ -242,6 +263,7 @@ class Record(Frozen):
     sha256: str | None = None
     bytes: int | None = None
     media_type: str | None = None
+    header: dict[str, str] | None = None
     template: TemplateInfo
     model: ModelInfo
     status: Status

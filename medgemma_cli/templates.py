@@ -16,7 +16,16 @@ from typing import Any, Literal
 
 from medgemma_cli import contracts, quoting
 from medgemma_cli.errors import ConfigError, DocumentError
-from medgemma_cli.records import Contract, Document, Frozen, Limits, Message, Part, Prompt
+from medgemma_cli.records import (
+    Contract,
+    Document,
+    Frozen,
+    Image,
+    Limits,
+    Message,
+    Part,
+    Prompt,
+)
 
 PREAMBLE = "_preamble.md"
 Accepts = Literal["text", "image", "none"]
@@ -281,7 +290,7 @@ def render(
     check_accepts(template, document)
     asked = question.replace(_SENTINEL, " ") if question else None
     rendered = _rendered(template.body, bool(document.text), len(document.images), asked)
-    parts = [Part(kind="image") for _ in document.images]
+    parts = _images(document.images)
     begin, end = _fence(document.text, key)
     for i, piece in enumerate(rendered.split(_SENTINEL)):
         if i:
@@ -300,6 +309,20 @@ def render(
         contract=_contract(template, document, parts),
         limits=limits,
     )
+
+
+def _images(images: tuple[Image, ...]) -> list[Part]:
+    """Image slots with the words beside them. They stand before the message."""
+    parts = []
+    for image in images:
+        if image.introduction:
+            parts.append(Part(kind="label", text=image.introduction))
+        parts.append(Part(kind="image"))
+        if image.label:
+            parts.append(Part(kind="label", text=image.label))
+    if parts and parts[-1].kind == "label":
+        parts[-1] = Part(kind="label", text=f"{parts[-1].text}\n\n")
+    return parts
 
 
 def _contract(template: Template, document: Document, parts: list[Part]) -> Contract:

@@ -27,6 +27,7 @@ from medgemma_cli.ledger import (
     Ledger,
 )
 from medgemma_cli.ledger.lines import parse_line, raw_lines
+from medgemma_cli.readers.dicom import series
 from medgemma_cli.readers.pool import Reading
 from medgemma_cli.records import Document, Record, Source
 
@@ -180,7 +181,12 @@ class Verifier:
     ) -> Iterator[Difference]:
         if record.sha256 is None or record.origin == "-":
             return
-        source = Source(place=record.origin, relative=record.source, origin=record.origin)
+        source = Source(
+            place=record.origin,
+            relative=record.source,
+            origin=record.origin,
+            parts=series.files_of(record.origin),
+        )
         try:
             # No more is read than was then: a file that grew has changed.
             blob = readers.load(source, limits._replace(max_bytes=max(record.bytes or 0, 1)))

@@ -12,7 +12,7 @@ from markdown_it import MarkdownIt
 from rich.console import Console
 from rich.text import Text
 
-from medgemma_cli.display import markdown_text, visible
+from medgemma_cli.display import markdown_text, ranges, visible
 
 ANY_TEXT = st.text(st.characters())  # lone surrogates, too
 ACTING_TAG = re.compile(r"<(?!/?p>)[^>]*>")
@@ -170,3 +170,17 @@ def test_any_text_is_shown_whole(text: str) -> None:
     assert not ACTING_TAG.search(out)
     shown = html.unescape(re.sub("</?p>", "", out)).strip()
     assert shown == f"x {visible(' '.join(text.split()))}".strip()
+
+
+@pytest.mark.parametrize(
+    ("numbers", "told"),
+    [((), ""), ((3,), "3"), ((1, 2, 3, 7), "1-3,7"), ((1, 3, 5), "1,3,5"), ((4, 5), "4-5")],
+)
+def test_ranges(numbers: tuple[int, ...], told: str) -> None:
+    """Neighbours are drawn together."""
+    assert ranges(numbers) == told
+
+
+def test_ranges_are_not_told_without_end() -> None:
+    """After twenty there is an ellipsis."""
+    assert ranges(range(1, 100, 2)).endswith("37,39,…")

@@ -29,7 +29,12 @@ OTHER_LIMITS: dict[str, Any] = {
     "top_p": 0.9,
     "seed": 1,
 }
-OTHER_READ_LIMITS: dict[str, Any] = {"max_bytes": 1, "max_pixels": 1, "encoding": "cp1252"}
+OTHER_READ_LIMITS: dict[str, Any] = {
+    "max_bytes": 1,
+    "max_pixels": 1,
+    "encoding": "cp1252",
+    "max_pages": 1,
+}
 
 
 def settings_of(**changes: Any) -> str:

@@ -42,6 +42,7 @@ def ask(
     encoding: o.Encoding = None,
     max_bytes: o.MaxBytes = 50_000_000,
     max_pixels: o.MaxPixels = 64_000_000,
+    max_pages: o.MaxPages = 1000,
     precision: o.PrecisionOption = o.PrecisionChoice.auto,
     double_quant: o.DoubleQuant = True,
     device: o.Device = "auto",
@@ -75,7 +76,7 @@ def ask(
         raise typer.Exit(OK)
     chosen = wiring.load_template(template, system)
     limits = wiring.make_limits(chosen, max_new_tokens, min_new_tokens, temperature, top_p, seed)
-    read_limits = wiring.make_read_limits(encoding, max_bytes, max_pixels)
+    read_limits = wiring.make_read_limits(encoding, max_bytes, max_pixels, max_pages)
     job = Job(template=chosen, limits=limits, read_limits=read_limits, question=question)
     reporter = reporter_for(quiet=quiet, verbose=False)
     made = wiring.make_engine(

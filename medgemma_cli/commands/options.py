@@ -135,7 +135,16 @@ MaxBytes = Annotated[
 ]
 MaxPixels = Annotated[
     int,
-    option("--max-pixels", panel=INPUT_PANEL, min=1, help="Larger images are rejected."),
+    option(
+        "--max-pixels",
+        panel=INPUT_PANEL,
+        min=1,
+        help="Larger images are rejected; a PDF's pages that are pictures have as many in all.",
+    ),
+]
+MaxPages = Annotated[
+    int,
+    option("--max-pages", panel=INPUT_PANEL, min=1, help="Longer PDFs are rejected."),
 ]
 Quiet = Annotated[
     bool, option("--quiet", "-q", panel=LEDGER_PANEL, help="No progress, no final line.")

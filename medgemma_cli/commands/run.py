@@ -84,6 +84,7 @@ def run(
     encoding: o.Encoding = None,
     max_bytes: o.MaxBytes = 50_000_000,
     max_pixels: o.MaxPixels = 64_000_000,
+    max_pages: o.MaxPages = 1000,
     precision: o.PrecisionOption = o.PrecisionChoice.auto,
     double_quant: o.DoubleQuant = True,
     device: o.Device = "auto",
@@ -148,7 +149,7 @@ def run(
     job = Job(
         template=chosen,
         limits=wiring.make_limits(chosen, max_new_tokens, min_new_tokens, temperature, top_p, seed),
-        read_limits=wiring.make_read_limits(encoding, max_bytes, max_pixels),
+        read_limits=wiring.make_read_limits(encoding, max_bytes, max_pixels, max_pages),
         question=question,
         force=force,
         retry_failed=retry_failed,

@@ -137,7 +137,9 @@ def make_limits(
     return limits
 
 
-def make_read_limits(encoding: str | None, max_bytes: int, max_pixels: int) -> "ReadLimits":
+def make_read_limits(
+    encoding: str | None, max_bytes: int, max_pixels: int, max_pages: int
+) -> "ReadLimits":
     """Bounds of the readers; checks that the encoding exists."""
     import codecs
 
@@ -151,7 +153,7 @@ def make_read_limits(encoding: str | None, max_bytes: int, max_pixels: int) -> "
             raise UsageError(
                 "There is no such --encoding.", "Examples: utf-8, cp1252, latin-1, utf-16."
             ) from None
-    return ReadLimits(max_bytes=max_bytes, max_pixels=max_pixels, encoding=encoding)
+    return ReadLimits(max_bytes, max_pixels, encoding, max_pages)
 
 
 def make_gate(names: list[str]) -> set[str]:

@@ -1,20 +1,26 @@
 """`Source` → bytes → `Document`. One module a format; `decode` picks it."""
 
-import hashlib
+import contextlib
 import os
-import stat
 import sys
-from typing import NamedTuple
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 from medgemma_cli.errors import DocumentError, NoInputError
-from medgemma_cli.readers import image, text
+from medgemma_cli.readers import dicom, image, pdf, text
+from medgemma_cli.readers.dicom import series as slices
+from medgemma_cli.readers.dicom import terms
+from medgemma_cli.readers.dicom.series import Series
 from medgemma_cli.readers.limits import Content, ReadLimits
+from medgemma_cli.readers.loading import load_file, sha256
 from medgemma_cli.records import Document, Source
 
 __all__ = [
     "SUFFIXES",
     "Blob",
     "ReadLimits",
+    "aborts",
     "content",
     "decode",
     "document",
@@ -23,26 +29,57 @@ __all__ = [
     "reader_version",
 ]
 
-MEDIA_TYPES = text.MEDIA_TYPES | image.MEDIA_TYPES
+_MODULES: tuple[Any, ...] = (text, image, pdf, dicom)
+MEDIA_TYPES: dict[str, str] = {
+    suffix: kind for module in _MODULES for suffix, kind in module.MEDIA_TYPES.items()
+}
 SUFFIXES = frozenset(MEDIA_TYPES)
-_TRIES = 3
+_READERS = {kind: module for module in _MODULES for kind in module.MEDIA_TYPES.values()}
+_READERS[dicom.SERIES] = dicom
 
 
 class Blob(NamedTuple):
-    """The bytes of one source as they were read, with their SHA-256 in hexadecimal."""
+    """The bytes of one source as they were read, with their SHA-256 in hexadecimal.
+
+    Of a series there are none: its files are read again, one by one, when they are decoded.
+    """
 
     data: bytes
     sha256: str
+    series: Series | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes of the source, of all its files."""
+        return len(self.data) if self.series is None else self.series.bytes
 
 
 def media_type(source: Source) -> str:
     """The media type by file suffix; standard input is plain text."""
+    if source.parts:
+        return dicom.SERIES
     return MEDIA_TYPES.get(os.path.splitext(source.place)[1].lower(), "text/plain")
 
 
+@lru_cache
 def reader_version(kind: str) -> str:
-    """Name and version of the reader of a media type: part of every key."""
-    return image.VERSION if kind in image.MEDIA_TYPES.values() else text.VERSION
+    """Name and version of the reader of a media type, and of its libraries: part of every key."""
+    reader = _READERS[kind]
+    return " ".join([reader.VERSION, *_versions(getattr(reader, "LIBRARIES", ()))])
+
+
+def _versions(libraries: tuple[str, ...]) -> Iterator[str]:
+    """Those that are there: another one, or another version, may make other pixels."""
+    from importlib import metadata
+
+    for name in libraries:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            yield f"{name}/{metadata.version(name)}"
+
+
+def aborts(kind: str) -> bool:
+    """Whether the library of a media type ends its process where it gets no more memory."""
+    return bool(getattr(_READERS[kind], "ABORTS", False))
 
 
 def load(source: Source, limits: ReadLimits) -> Blob:
@@ -54,47 +91,18 @@ def load(source: Source, limits: ReadLimits) -> Blob:
     """
     if source.error:
         raise DocumentError(source.error)
+    if source.parts:
+        digest, parts = slices.load(source.parts, limits)
+        return Blob(b"", digest, parts)
     if source.place == "-":
         if sys.stdin is None:
             raise NoInputError("Standard input is closed.", "Pipe a document into it.")
         data = sys.stdin.buffer.read(limits.max_bytes + 1)
         if len(data) > limits.max_bytes:
             raise DocumentError("too_large")
-        return Blob(data, hashlib.sha256(data).hexdigest())
-    try:
-        for _ in range(_TRIES):
-            data, still = _read_once(source, limits.max_bytes)
-            if still:
-                return Blob(data, hashlib.sha256(data).hexdigest())
-    except FileNotFoundError:
-        raise DocumentError("vanished") from None
-    except PermissionError:
-        raise DocumentError("unreadable") from None
-    except OSError:
-        raise DocumentError("read_error") from None
-    raise DocumentError("unstable")
-
-
-def _read_once(source: Source, max_bytes: int) -> tuple[bytes, bool]:
-    # O_NONBLOCK so that a FIFO put in the file's place cannot hang the run.
-    descriptor = os.open(source.place, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        before = os.fstat(descriptor)
-        if not stat.S_ISREG(before.st_mode):
-            raise DocumentError("unsupported")
-        if before.st_size > max_bytes:
-            raise DocumentError("too_large")
-        chunks = []
-        remaining = max_bytes + 1
-        while remaining > 0 and (chunk := os.read(descriptor, min(remaining, 1 << 20))):
-            chunks.append(chunk)
-            remaining -= len(chunk)
-        data = b"".join(chunks)
-        after = os.fstat(descriptor)
-    finally:
-        os.close(descriptor)
-    same = (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns)
-    return data, same and len(data) == after.st_size
+    else:
+        data = load_file(source.place, limits.max_bytes)
+    return Blob(data, sha256(data))
 
 
 def decode(source: Source, blob: Blob, limits: ReadLimits) -> Document:
@@ -103,7 +111,11 @@ def decode(source: Source, blob: Blob, limits: ReadLimits) -> Document:
     Raises:
         DocumentError: a code of the reader, see its module.
     """
-    return document(source, blob, content(media_type(source), blob.data, limits))
+    if blob.series is None:
+        return document(source, blob, content(media_type(source), blob.data, limits))
+    with slices.files(blob.series, limits) as files:
+        found = dicom.read_series(files, blob.series.shown, limits)
+    return document(source, blob, found)
 
 
 def content(kind: str, data: bytes, limits: ReadLimits) -> Content:
@@ -114,19 +126,23 @@ def content(kind: str, data: bytes, limits: ReadLimits) -> Content:
     """
     if not data:
         raise DocumentError("empty")
-    read = image.read if kind in image.MEDIA_TYPES.values() else text.read
-    return read(data, limits)
+    found: Content = _READERS[kind].read(data, limits)
+    return found
 
 
 def document(source: Source, blob: Blob, content: Content) -> Document:
     """What was found, with where it was found."""
+    if blob.series is not None:
+        content = blob.series.over(content)
     return Document(
         source=source,
         sha256=blob.sha256,
-        bytes=len(blob.data),
+        bytes=blob.size,
         media_type=media_type(source),
         text=content.text,
-        images=content.images,
+        images=terms.captioned(content.images, content.header, content.coverage),
         coverage=content.coverage,
         degraded=content.degraded,
+        pages=content.pages,
+        header=content.header,
     )

@@ -11,12 +11,19 @@ class ReadLimits(NamedTuple):
     max_bytes: int = 50_000_000
     max_pixels: int = 64_000_000
     encoding: str | None = None
+    max_pages: int = 1000
 
 
 class Content(NamedTuple):
-    """What a format's reader found: text, images, how much of each was seen, and notes."""
+    """What a format's reader found: text, images, how much of each was seen, and notes.
+
+    `pages` has where in the text each page begins, of a format that has pages; `header` is what a
+    DICOM header says, in the words of `dicom.terms`.
+    """
 
     coverage: dict[str, tuple[int, int]]
     text: str = ""
     images: tuple[Image, ...] = ()
     degraded: tuple[str, ...] = ()
+    pages: tuple[int, ...] = ()
+    header: dict[str, str] = {}  # noqa: RUF012

@@ -8,6 +8,7 @@ is ended like one that died.
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -21,6 +22,7 @@ from typing import Protocol, Self
 from medgemma_cli import readers
 from medgemma_cli.errors import FAULTS, DocumentError, ModelUnavailableError
 from medgemma_cli.readers import worker
+from medgemma_cli.readers.dicom import series, terms
 from medgemma_cli.readers.limits import Content, ReadLimits
 from medgemma_cli.records import Document, Image, Source
 
@@ -31,6 +33,8 @@ _TRIES = 2
 # What a terminal or a service manager sends to all processes: the parent decides.
 _OUTSIDE = {signal.SIGINT, signal.SIGTERM}
 _SECRETS = ("HF_", "HUGGING_FACE_")
+
+_LABEL = re.compile(r"[A-Za-z0-9 ]{0,60}")
 
 
 class Reading(Protocol):
@@ -112,28 +116,29 @@ class ReaderPool:
                 process died twice.
             ModelUnavailableError: 69, no process can be started.
         """
-        if not blob.data:
+        if not blob.data and blob.series is None:
             return InProcess().submit(source, blob, limits)
         return self._threads.submit(self._decode, source, blob, limits)
 
     def _decode(self, source: Source, blob: readers.Blob, limits: ReadLimits) -> Document:
-        kind = readers.media_type(source)
-        content = self._read(kind, blob.data, limits)
+        content = self._read(readers.media_type(source), blob, limits)
         return readers.document(source, blob, content)
 
-    def _read(self, kind: str, data: bytes, limits: ReadLimits) -> Content:
+    def _read(self, kind: str, blob: readers.Blob, limits: ReadLimits) -> Content:
         code = "reader_crashed"
         # Again in a new process: the first may have been killed, or stopped for a while.
         for _ in range(_TRIES):
             process = self._process()
             try:
-                return process.read(kind, data, limits, self._seconds)
+                return process.read(kind, blob, limits, self._seconds)
             except DocumentError:
                 raise
             except Exception as error:  # it died, hangs, or makes no sense
                 ended = self._drop(process)
                 if ended == -signal.SIGXCPU:
                     raise DocumentError("timeout") from None
+                if ended == -signal.SIGABRT and readers.aborts(kind):
+                    raise DocumentError("limit") from None
                 late = isinstance(error, TimeoutError) or ended == -signal.SIGALRM
                 code = "timeout" if late else "reader_crashed"
             if self._closed:
@@ -205,7 +210,7 @@ class _Process:
             raise TimeoutError
         self._connection.recv_bytes(len(worker.READY))
 
-    def read(self, kind: str, data: bytes, limits: ReadLimits, seconds: int) -> Content:
+    def read(self, kind: str, blob: readers.Blob, limits: ReadLimits, seconds: int) -> Content:
         """What the process makes of the bytes.
 
         Raises:
@@ -216,7 +221,8 @@ class _Process:
 
         After all but the first it is to be ended: what else it says belongs to no document.
         """
-        task = {"kind": kind, "limits": list(limits), "seconds": seconds}
+        shown = None if blob.series is None else blob.series.shown
+        task = {"kind": kind, "limits": list(limits), "seconds": seconds, "shown": shown}
         self._most = worker.memory_limit(limits)
         if self._connection.poll():
             raise EOFError  # it is gone, or said something that nobody asked
@@ -226,8 +232,13 @@ class _Process:
         watch.start()
         try:
             self._connection.send_bytes(json.dumps(task).encode("ascii"))
-            self._connection.send_bytes(data)
-            return self._answer()
+            if blob.series is None:
+                self._connection.send_bytes(blob.data)
+                return self._answer()
+            with series.files(blob.series, limits) as files:
+                for data in files:
+                    self._connection.send_bytes(data)
+                return self._answer()
         except (EOFError, OSError):
             if late.is_set():
                 raise TimeoutError from None
@@ -246,18 +257,25 @@ class _Process:
                 raise ValueError
             raise DocumentError(head["code"])
         text = self._connection.recv_bytes(self._most).decode("utf-8", "surrogatepass")
+        if terms.known(**head["header"]) != head["header"]:
+            raise ValueError
         return Content(
             coverage={unit: (seen, total) for unit, (seen, total) in head["coverage"].items()},
             text=text,
-            images=tuple(self._image(width, height) for width, height in head["sizes"]),
+            images=tuple(self._image(*about) for about in head["images"]),
             degraded=tuple(head["degraded"]),
+            pages=_places(head["pages"], len(text)),
+            header=head["header"],
         )
 
-    def _image(self, width: int, height: int) -> Image:
+    def _image(self, width: int, height: int, page: int | None, label: str) -> Image:
         rgb = self._connection.recv_bytes(self._most)
         if width < 1 or height < 1 or len(rgb) != 3 * width * height:
             raise ValueError
-        return Image(width=width, height=height, rgb=rgb)
+        # A label goes into the prompt: words of ours, never a document's.
+        if not _LABEL.fullmatch(label) or not isinstance(page, int | None):
+            raise ValueError
+        return Image(width=width, height=height, rgb=rgb, page=page, label=label)
 
     def kill(self) -> None:
         """End it without waiting."""
@@ -271,6 +289,13 @@ class _Process:
             status = self._process.wait()
         self._connection.close()
         return status
+
+
+def _places(places: list[int], end: int) -> tuple[int, ...]:
+    """Where pages begin, checked: within the text, one after the other."""
+    if not all(isinstance(at, int) and 0 <= at <= end for at in places) or sorted(places) != places:
+        raise ValueError
+    return tuple(places)
 
 
 def _wait(process: "subprocess.Popen[bytes]", seconds: float) -> int | None:

@@ -1,8 +1,9 @@
 """The process in which bytes are decoded: `python -m medgemma_cli.readers.worker FD`.
 
-It speaks over one socket, in frames. A task is a JSON object ({kind, limits, seconds}) and the
-bytes; the answer is a JSON object ({code} or {coverage, degraded, sizes}), the text, and each
-image's pixels. Nothing is unpickled on either side: what is decoded here may be hostile.
+It speaks over one socket, in frames. A task is a JSON object ({kind, limits, seconds, shown}) and
+the bytes, of a series those of each of its files; the answer is a JSON object ({code} or {coverage,
+degraded, header, pages, images}), the text, and each image's pixels. Nothing is unpickled on either
+side: what is decoded here may be hostile.
 """
 
 import contextlib
@@ -11,11 +12,12 @@ import os
 import resource
 import signal
 import sys
+from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from typing import Any
 
 from medgemma_cli import hush
-from medgemma_cli.readers.limits import ReadLimits
+from medgemma_cli.readers.limits import Content, ReadLimits
 
 READY = b"ready"
 _PIXEL_BYTES = 24  # of a floating-point picture, its 8-bit form and its RGB form together
@@ -40,12 +42,20 @@ def serve(connection: Connection) -> None:
     while True:
         try:
             task = json.loads(connection.recv_bytes())
-            data = connection.recv_bytes()
+            limits = ReadLimits(*task["limits"])
+            shown = task.get("shown")
+            # A first file before the clock begins: the other side may be slow to send it.
+            first = connection.recv_bytes()
+            with _bounded(limits, task["seconds"]):
+                if shown is None:
+                    head, *rest = _answer(_one, task["kind"], first, limits)
+                else:
+                    files = _files(connection, first, len(shown))
+                    head, *rest = _answer(_series, files, shown, limits)
+                    for _ in files:  # what was not asked for is no later task's
+                        pass
         except EOFError:
             return
-        limits = ReadLimits(*task["limits"])
-        with _bounded(limits, task["seconds"]):
-            head, *rest = _answer(task["kind"], data, limits)
         connection.send_bytes(json.dumps(head).encode("ascii"))
         for part in rest:
             connection.send_bytes(part)
@@ -77,12 +87,29 @@ def _lower(which: int, wanted: int) -> None:
         resource.setrlimit(which, (wanted, hard))
 
 
-def _answer(kind: str, data: bytes, limits: ReadLimits) -> list[Any]:
+def _files(connection: Connection, first: bytes, count: int) -> Iterator[bytes]:
+    yield first
+    for _ in range(count - 1):
+        yield connection.recv_bytes()
+
+
+def _one(kind: str, data: bytes, limits: ReadLimits) -> Content:
     from medgemma_cli import readers
+
+    return readers.content(kind, data, limits)
+
+
+def _series(files: Iterator[bytes], shown: list[bool], limits: ReadLimits) -> Content:
+    from medgemma_cli.readers import dicom
+
+    return dicom.read_series(files, shown, limits)
+
+
+def _answer(read: Callable[..., Content], *args: Any) -> list[Any]:
     from medgemma_cli.errors import DocumentError
 
     try:
-        content = readers.content(kind, data, limits)
+        content = read(*args)
         text = content.text.encode("utf-8", "surrogatepass")
     except DocumentError as error:
         return [{"code": error.code}]
@@ -93,7 +120,9 @@ def _answer(kind: str, data: bytes, limits: ReadLimits) -> list[Any]:
     head = {
         "coverage": content.coverage,
         "degraded": content.degraded,
-        "sizes": [[image.width, image.height] for image in content.images],
+        "header": content.header,
+        "pages": content.pages,
+        "images": [[i.width, i.height, i.page, i.label] for i in content.images],
     }
     return [head, text, *(image.rgb for image in content.images)]
 

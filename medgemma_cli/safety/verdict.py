@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from medgemma_cli import contracts, decoding
 from medgemma_cli.records import Contract, Document, Flag, Generation, Quote, Status
 from medgemma_cli.safety.grounding import check, check_quotes
+from medgemma_cli.safety.header import BURNED_IN, burned_in, check_header
 from medgemma_cli.safety.triage import triage, triage_output
 
 
@@ -31,9 +32,10 @@ def judge(document: Document, contract: Contract, generation: Generation) -> Ver
     """Check one generation against its document and its contract.
 
     `flagged` from a flag of severity `review` upwards. Covers the shape of the output, verbatim
-    quotes, the facts of the output against the text, choices by their probabilities, truncation,
-    partial reading, injected instructions, emergencies in the document, and outputs that
-    instruct their reader; see `grounding` and `triage` for what they do not cover.
+    quotes, the facts of the output against the text, what a DICOM header says against the output,
+    choices by their probabilities, truncation, partial reading, injected instructions,
+    emergencies in the document, and outputs that instruct their reader; see `grounding`, `header`
+    and `triage` for what they do not cover.
     """
     if generation.error:
         return Verdict("failed", flags=tuple(triage(document.text)), error=generation.error)
@@ -45,7 +47,8 @@ def judge(document: Document, contract: Contract, generation: Generation) -> Ver
         return Verdict("failed", error="empty_output")
     output, confidence, doubts = decoding.settle(contract, generation, output)
     quoted = list(decoding.quotes(contract, output.fields))
-    quotes, flags = check_quotes(quoted, document.text)
+    found, flags = check_quotes(quoted, document.text)
+    quotes = [quote.model_copy(update={"page": document.page_of(quote.start)}) for quote in found]
     grounds = _grounds(document, contract, output.fields)
     flags = [
         *_completeness(document, contract, generation, output),
@@ -54,6 +57,7 @@ def judge(document: Document, contract: Contract, generation: Generation) -> Ver
         *flags,
         *doubts,
         *grounds.flags,
+        *check_header(document.header, output.fields),
     ]
     serious = any(flag.severity != "note" for flag in flags)
     return Verdict(
@@ -150,4 +154,6 @@ def _completeness(
     if any(seen < total for seen, total in document.coverage.values()):
         why = "Only a part of the document was read; see the record's coverage."
         flags.append(Flag(rule="partial_coverage", severity="review", where="source", why=why))
+    if BURNED_IN in document.degraded:
+        flags.append(burned_in())
     return flags

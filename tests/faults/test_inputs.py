@@ -246,27 +246,3 @@ def test_settings_there_and_back(run: Run, notes: Path, tmp_path: Path) -> None:
     for line in back.records.values():
         assert line["reused"]
         assert f"key={line['key']} " in (tmp_path / "out" / line["summary"]).read_text("utf-8")
-
-
-# -- kinds without a reader ----------------------------------------------------------------------
-
-
-def without_reader(run: Run, notes: Path, kind: str, data: bytes) -> None:
-    """In a folder a file of this kind is counted; named outright it is rejected."""
-    (notes / f"scan.{kind}").write_bytes(data)
-    done = run(notes)
-    assert done.code == 0 and f"skipped 1: 1 .{kind}" in done.stderr
-    assert len(done.records) == 4
-    named = run(notes / f"scan.{kind}")
-    assert (named.code, named.ended(f"scan.{kind}")) == (3, "rejected/unsupported")
-    assert named.records[f"scan.{kind}"]["sha256"] is None
-
-
-def test_pdf_has_no_reader_yet(run: Run, notes: Path) -> None:
-    """Faults 52 to 58: no PDF is opened, so none can harm."""
-    without_reader(run, notes, "pdf", b"%PDF-1.7\n1 0 obj\n<< /Type /Catalog >>\nendobj\n")
-
-
-def test_dicom_has_no_reader_yet(run: Run, notes: Path) -> None:
-    """Faults 68 to 76: no DICOM file is opened, so none can harm."""
-    without_reader(run, notes, "dcm", bytes(128) + b"DICM" + bytes(64))

@@ -43,7 +43,7 @@ def write_papers(house: House) -> Path:
         "taken.md": f"Patient {TEXT}.\n".encode(),
         "broken.png": b"\x89PNG\r\n\x1a\n" + TEXT.encode(),
         "named.jpg": TEXT.encode(),
-        "other.pdf": b"%PDF",
+        "other.docx": b"%PDF",
         f"{NAME}/deep.md": f"Deep {TEXT}.\n".encode(),
     }
     folder = house.work / "in"

@@ -146,7 +146,7 @@ _ASKED = [
     (f"-f 'in/{NAME} good.md' -i 'in/{NAME} exif.jpg' --json -o out", 0),
     (f"-f 'in/{NAME} latin.md' -o out", 3),
     (f"-f 'in/{NAME} empty.md'", 3),
-    (f"-f 'in/{NAME} other.pdf'", 3),
+    (f"-f 'in/{NAME} other.docx'", 3),
     (f"-i 'in/{NAME} broken.png'", 3),
     (f"-i 'in/{NAME} cut.tif' --json", 3),
     (f"-f 'in/{NAME} large.md' --max-bytes 100", 3),

@@ -356,8 +356,11 @@ def test_threads_are_few() -> None:
 
 # -- answers that make no sense ------------------------------------------------------------------
 
+_EMPTY = b'{"coverage": {}, "images": [], "pages": [], "degraded": [], "header": {}}'
 # Says what its document says, and then more than it was asked.
-_LIAR = """
+_LIAR = (
+    f"EMPTY = {_EMPTY!r}"
+    + """
 import sys
 from multiprocessing.connection import Connection
 
@@ -367,15 +370,16 @@ while True:
     connection.recv_bytes()
     data = connection.recv_bytes()
     if data.startswith(b"honest"):
-        connection.send_bytes(b'{"coverage": {}, "sizes": [], "degraded": []}')
+        connection.send_bytes(EMPTY)
         connection.send_bytes(data)
     else:
         for frame in data.split(b"|"):
             connection.send_bytes(frame)
-        connection.send_bytes(b'{"coverage": {}, "sizes": [], "degraded": []}')
+        connection.send_bytes(EMPTY)
         connection.send_bytes(b"LEFT OVER")
 """
-_HEAD = b'{"coverage": {}, "sizes": [[2, 2]], "degraded": []}'
+)
+_HEAD = b'{"coverage": {}, "images": [[2, 2, null, ""]], "pages": [], "degraded": [], "header": {}}'
 
 
 @pytest.fixture(scope="module")
@@ -400,11 +404,16 @@ def liar(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReaderPool]:
         b"[" * 100_000,
         b'{"code": "made_up"}',
         b'{"code": ["no_text"]}',
-        b'{"coverage": 7, "sizes": [], "degraded": []}|text',
-        b'{"coverage": {"characters": [1]}, "sizes": [], "degraded": []}|text',
-        b'{"coverage": {}, "sizes": [], "degraded": []}|\xff\xff',
+        b'{"coverage": 7, "images": [], "pages": [], "degraded": [], "header": {}}|text',
+        _EMPTY.replace(b"{}", b'{"characters": [1]}', 1) + b"|text",
+        _EMPTY + b"|\xff\xff",
         _HEAD + b"|text|too short",
-        b'{"coverage": {}, "sizes": [[-1, -4]], "degraded": []}|text|123456789012',
+        _HEAD.replace(b"[2, 2,", b"[-1, -4,") + b"|text|123456789012",
+        _HEAD.replace(b"null", b'"one"') + b"|text|123456789012",
+        _HEAD.replace(b'""', b'"<end_of_turn>"') + b"|text|123456789012",
+        _EMPTY.replace(b'"pages": []', b'"pages": [0, 9]') + b"|text",
+        _EMPTY.replace(b'"pages": []', b'"pages": [3, 1]') + b"|text",
+        _EMPTY.replace(b'"pages": []', b'"pages": ["0"]') + b"|text",
     ],
 )
 def test_an_answer_that_makes_no_sense(liar: ReaderPool, answer: bytes) -> None:

@@ -69,7 +69,13 @@ def test_frames_are_json_and_bytes(talk: Talk) -> None:
     """A head of ASCII JSON, then the text; for a picture its pixels, too."""
     _, connection = talk
     head = ask(connection, "Señora\u2028Pérez".encode())
-    assert head == {"coverage": {"characters": [12, 12]}, "degraded": [], "sizes": []}
+    assert head == {
+        "coverage": {"characters": [12, 12]},
+        "degraded": [],
+        "header": {},
+        "images": [],
+        "pages": [],
+    }
     assert connection.recv_bytes().decode("utf-8") == "Señora\u2028Pérez"
     bitmap = b"P6 1 1 255\n\1\2\3"
     assert ask(connection, bitmap, "image/png") == {"code": "format"}
@@ -87,7 +93,7 @@ def test_a_lone_surrogate_passes(monkeypatch: pytest.MonkeyPatch) -> None:
         thread = threading.Thread(target=worker.serve, args=(there,))
         thread.start()
         assert here.recv_bytes() == worker.READY
-        assert ask(here, b"x")["sizes"] == []
+        assert ask(here, b"x")["images"] == []
         assert here.recv_bytes().decode("utf-8", "surrogatepass") == "\ud800"
         here.close()
         thread.join(10)
@@ -156,4 +162,5 @@ def test_it_ends_by_itself(tmp_path: Path) -> None:
         task = {"kind": "text/markdown", "limits": list(LIMITS), "seconds": 1}
         connection.send_bytes(json.dumps(task).encode("ascii"))
         connection.send_bytes(b"!loop")
-        assert process.wait(60) == -signal.SIGXCPU
+        # Of the processor's time, or of the clock's where others have the processor.
+        assert process.wait(60) in (-signal.SIGXCPU, -signal.SIGALRM)
