@@ -35,9 +35,11 @@ class Batch(NamedTuple):
 class Gallery:
     """So many pictures of a seed. What was drawn stays in the folder; a kill loses one at most."""
 
-    def __init__(self, folder: Path, seed: int, count: int) -> None:
+    def __init__(
+        self, folder: Path, seed: int, count: int, mix: tuple[float, ...] = pictures.MIX
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._seed = seed
+        self._seed, self._mix = seed, mix
         self._pixels = _array(folder / f"pixels-{seed}.npy", np.uint8, (count, SIDE, SIDE, 3))
         self._parts = _array(folder / f"parts-{seed}.npy", np.float32, (count, 4, PATCHES, PATCHES))
         # The last column says whether the row is there; it is written last.
@@ -58,7 +60,7 @@ class Gallery:
         )
 
     def _draw(self, number: int) -> None:
-        drawn = pictures.draw(self._seed, number)
+        drawn = pictures.draw(self._seed, number, self._mix)
         self._pixels[number] = np.asarray(drawn.image)
         self._parts[number] = drawn.parts
         self._told[number, :-1] = targets(drawn.facts._asdict())
