@@ -13,10 +13,12 @@ from itertools import islice
 from pathlib import Path
 
 from medgemma_cli.errors import NoInputError, UsageError
+from medgemma_cli.readers import tables
 from medgemma_cli.readers.dicom import series as dicom_series
 from medgemma_cli.records import Source
 
 STDIN = "-"
+ARCHIVES = frozenset({".zip", ".7z", ".rar", ".tar", ".gz", ".tgz"})
 
 
 def printable(path: str) -> str:
@@ -39,6 +41,7 @@ class Discovery:
         include: keep files whose relative path or name matches any of these patterns.
         exclude: leave out files whose relative path or name matches any of these.
         out: a folder that is never read (the output of this run).
+        columns: which columns of tables are read, a document a row; None leaves tables out.
         limit: stop after so many.
 
     Symbolic links, hidden files and special files inside folders are left out; a link named
@@ -54,19 +57,23 @@ class Discovery:
         include: Sequence[str] = (),
         exclude: Sequence[str] = (),
         out: Path | None = None,
+        columns: tables.Columns | None = None,
         limit: int | None = None,
     ) -> None:
         self.skipped: Counter[str] = Counter()
+        self._tables: set[str] = set()
         self._paths = list(paths)
         self._files = list(files)
         self._suffixes = suffixes
         self._include = include
         self._exclude = exclude
         self._out = os.path.realpath(out) if out else None
+        self._columns = columns
         self._limit = limit
 
     def __iter__(self) -> Iterator[Source]:
         self.skipped.clear()
+        self._tables.clear()
         stream = self._all()
         plain = len(self._paths) == 1 and os.path.lexists(self._paths[0])
         if not plain or self._files:
@@ -127,6 +134,8 @@ class Discovery:
                 suffix = os.path.splitext(entry.name)[1].lower()
                 if suffix in self._suffixes:
                     yield from self._one_of(entry.path, relative, series[-1])
+                elif self._columns is not None and suffix in tables.SUFFIXES:
+                    yield from self._rows(_source(entry.path, relative))
                 else:
                     self.skipped[printable(suffix) or "without suffix"] += 1
 
@@ -181,7 +190,7 @@ class Discovery:
     def _named(self, path: str) -> Iterator[Source]:
         name = Path(path).name
         if self._wanted(name):
-            yield _source(path, name, self._kind_error(path))
+            yield from self._rows(_source(path, name, self._kind_error(path)))
 
     def _listed(self, name: str) -> Iterator[Source]:
         if ".." in Path(name).parts:
@@ -193,15 +202,29 @@ class Discovery:
         if self._is_output(name.replace("\0", "")):
             self.skipped["output of this run"] += 1
         elif self._wanted(relative):
-            yield _source(name, relative, self._kind_error(name))
+            yield from self._rows(_source(name, relative, self._kind_error(name)))
+
+    def _rows(self, source: Source) -> Iterator[Source]:
+        """The rows of a table, each a source; anything else as it is."""
+        if self._columns is None or source.error is not None or not _is_table(source.place):
+            yield source
+        elif (place := os.path.abspath(source.place)) not in self._tables:
+            self._tables.add(place)
+            yield from tables.sources(source, self._columns)
 
     def _kind_error(self, path: str) -> str | None:
         try:
             mode = Path(path).stat().st_mode
         except (OSError, ValueError):  # a NUL in the name is a ValueError
             return "vanished"
-        regular = stat.S_ISREG(mode) and Path(path).suffix.lower() in self._suffixes
-        return None if regular else "unsupported"
+        suffix = Path(path).suffix.lower()
+        if not stat.S_ISREG(mode):
+            return "unsupported"
+        if suffix in tables.SUFFIXES:
+            return None if self._columns is not None else "no_text_column"
+        if suffix in ARCHIVES:
+            return "archive"
+        return None if suffix in self._suffixes else "unsupported"
 
 
 def expand(path: str) -> list[str]:
@@ -231,6 +254,9 @@ def _source(path: str, relative: str, error: str | None = None) -> Source:
 def _unique(stream: Iterator[Source]) -> Iterator[Source]:
     seen: set[str] = set()
     for source in stream:
+        if source.row is not None:  # of a table that is met once
+            yield source
+            continue
         place = os.path.abspath(source.place)  # with its undecodable bytes
         if place not in seen:
             seen.add(place)
@@ -258,6 +284,31 @@ def check_output_folder(paths: Sequence[str], out: Path, files: Sequence[str] = 
             # A pattern may meet its own output, which is then not read.
             if match == path and inside(match):
                 raise _output_above_input()
+
+
+def _is_table(path: str) -> bool:
+    return os.path.splitext(path)[1].lower() in tables.SUFFIXES
+
+
+def check_tables(paths: Sequence[str], columns: tables.Columns | None) -> None:
+    """Refuse tables named outright of which no row could be read with these columns.
+
+    Raises:
+        UsageError: 2, no column was named, or the table has none of that name.
+    """
+    for number, path in enumerate(paths, 1):
+        if path == STDIN or not _is_table(path) or not os.path.isfile(path):
+            continue
+        if columns is None:
+            raise UsageError(
+                f"PATH number {number} is a table, and no column was named.",
+                "Say which column has the documents: --text-column NAME, or --image-column NAME.",
+            )
+        if tables.check(path, columns) == "no_column":
+            raise UsageError(
+                f"PATH number {number}, a table, lacks a column that was named, or has it twice.",
+                "Check --text-column, --image-column and --id-column; names are exact.",
+            )
 
 
 def _output_above_input() -> UsageError:

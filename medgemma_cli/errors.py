@@ -125,6 +125,52 @@ FAULTS: dict[str, Fault] = {
     "pdf_corrupt": Fault(
         "read", "rejected", "The file is no whole PDF; copy it again, or print it to a new PDF."
     ),
+    "no_converter": Fault(
+        "read",
+        "rejected",
+        "This kind needs packages that are not there: pip install 'medgemma-cli[office]'.",
+    ),
+    "office_encrypted": Fault(
+        "read", "rejected", "The file opens with a password or a key only; save it without one."
+    ),
+    "office_corrupt": Fault(
+        "read", "rejected", "The file is damaged or not what its name says; save it again."
+    ),
+    "archive": Fault("discover", "rejected", "Archives are not opened; unpack it first."),
+    "no_text_column": Fault(
+        "discover", "rejected", "A table is read with --text-column NAME; say which column it is."
+    ),
+    "no_column": Fault(
+        "discover",
+        "rejected",
+        "A column is missing or there twice; check --text-column, --id-column and --image-column.",
+    ),
+    "table_corrupt": Fault(
+        "discover", "rejected", "The table is damaged, or JSON that is no list; export it again."
+    ),
+    "no_parquet": Fault(
+        "discover", "rejected", "Parquet needs pyarrow: pip install 'medgemma-cli[tables]'."
+    ),
+    "row_broken": Fault(
+        "discover",
+        "rejected",
+        "The row is broken (quotes, number of fields, JSON); mend that row of the table.",
+    ),
+    "row_empty": Fault("discover", "rejected", "The row has no text and no image; fill it in."),
+    "row_not_text": Fault(
+        "discover", "rejected", "The row has no text in its column, but a number, list or bytes."
+    ),
+    "duplicate_id": Fault(
+        "discover", "rejected", "An earlier row of the table has the same id; make ids unique."
+    ),
+    "image_path": Fault(
+        "read",
+        "rejected",
+        "The row's image is a URL or out of its folder; put it beside the table.",
+    ),
+    "image_missing": Fault(
+        "read", "failed", "The image that the row names is not there; put it beside the table."
+    ),
     "not_dicom": Fault(
         "read", "rejected", "The content is no DICOM file; give it its right file name."
     ),

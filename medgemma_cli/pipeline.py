@@ -287,6 +287,7 @@ class Run:
                 "source": decision.source.relative,
                 "origin": decision.source.origin,
                 "summary": decision.name,
+                "custom_id": decision.source.custom_id,
                 "duplicate_of": other,
                 "reused": reused,
                 "created": now(),

@@ -8,6 +8,7 @@ from medgemma_cli import identity, readers, summaries
 from medgemma_cli.errors import DocumentError
 from medgemma_cli.job import Job
 from medgemma_cli.ledger import Entry, Ledger, slot_of
+from medgemma_cli.readers import tables
 from medgemma_cli.readers.dicom import series
 from medgemma_cli.records import Source
 
@@ -97,15 +98,22 @@ class Planner:
         """The summary's name: the source's own, unless another living document has it."""
         if source.error == "path_escape":
             return None
-        name = summaries.output_name(source.relative)
+        wanted = source.name or source.relative
+        name = summaries.output_name(wanted)
         entry = self._ledger.current.get(name)
         rival = entry is not None and entry.origin != source.origin
+        if rival and entry is not None:
+            rival = _home(entry.origin) != _home(source.origin)
         if name in self._names or (rival and entry is not None and _stands(entry.origin)):
-            name = summaries.output_name(source.relative, salt=source.origin)
+            name = summaries.output_name(wanted, salt=source.origin)
         self._names.add(name)
         return name
 
     def _unread_key(self, source: Source) -> str:
+        if source.row is not None:
+            # Of the row alone: what changes elsewhere in its table changes nothing here.
+            said = identity.digest([source.origin, source.error, *source.row.said])
+            return identity.unread_key(self._settings, said, None, None, self._read_limits)
         size: int | None = None
         changed: int | None = None
         with contextlib.suppress(OSError, ValueError):
@@ -115,6 +123,11 @@ class Planner:
         return identity.unread_key(self._settings, source.origin, size, changed, self._read_limits)
 
 
+def _home(origin: str) -> str:
+    """The file that a record was made of: of a row, its table, in which rows may move."""
+    return tables.table_of(origin) or origin
+
+
 def _stands(origin: str) -> bool:
     """Whether what a record was made of is still there: a file, or the slices of a series."""
-    return os.path.exists(origin) or bool(series.files_of(origin))
+    return os.path.exists(_home(origin)) or bool(series.files_of(origin))

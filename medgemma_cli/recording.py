@@ -49,6 +49,7 @@ def make_record(
         source=source.relative,
         origin=source.origin,
         summary=decision.name,
+        custom_id=source.custom_id,
         sha256=document.sha256 if document else blob.sha256 if blob else None,
         bytes=document.bytes if document else blob.size if blob else None,
         media_type=document.media_type if document else readers.media_type(source),

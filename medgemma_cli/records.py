@@ -22,13 +22,26 @@ class Frozen(BaseModel):
     )
 
 
+class Row(Frozen):
+    """What a row of a table says: its text, and the path of its image beside the table."""
+
+    text: Annotated[str, SkipValidation] = Field(default="", repr=False)
+    image: Annotated[str, SkipValidation] = Field(default="", repr=False)
+
+    @property
+    def said(self) -> tuple[str, str]:
+        """Both, for a key."""
+        return self.text, self.image
+
+
 class Source(Frozen):
     """One input, found but not yet read.
 
     `place` is the path as the system takes it, undecodable bytes and all; `relative` is the name
     made printable, relative to the PATH argument it came from. `error` is a code of
     `errors.FAULTS` found before reading. `parts` are the files of a DICOM series, whose place is
-    a name that no file has.
+    a name that no file has. A row of a table has its `row`, a `name` for its summary in place of
+    `relative`, and perhaps an id, `custom_id`.
     """
 
     # Not validated: pydantic refuses the surrogates that stand for undecodable bytes.
@@ -37,6 +50,9 @@ class Source(Frozen):
     origin: str
     error: str | None = None
     parts: Annotated[tuple[str, ...], SkipValidation] = ()
+    row: Row | None = Field(default=None, repr=False)
+    name: str | None = None
+    custom_id: str | None = Field(default=None, repr=False)
 
     @property
     def path(self) -> Path:

@@ -114,10 +114,10 @@ def test_no_input_is_66(cli: Cli, tmp_path: Path, path: str) -> None:
     """Fault 42: nothing matched; nothing is written."""
     (tmp_path / "empty").mkdir()
     (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "x.docx").write_bytes(b"%PDF")
+    (tmp_path / "other" / "x.xlsx").write_bytes(b"%PDF")
     done = cli("run", path, "-o", "out", *ECHO)
     assert done.returncode == 66 and not (tmp_path / "out").exists()
-    assert ("skipped 1: 1 .docx" in done.stderr) == (path == "other")
+    assert ("skipped 1: 1 .xlsx" in done.stderr) == (path == "other")
 
 
 def test_model_that_is_nowhere_is_69(cli: Cli, notes: Path, tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def as_json(done: "subprocess.CompletedProcess[str]") -> Any:
 
 def test_a_plan_writes_nothing(cli: Cli, notes: Path, tmp_path: Path) -> None:
     """A line a document, then sums; no output folder, no document text."""
-    (notes / "x.docx").write_bytes(b"%PDF")
+    (notes / "x.xlsx").write_bytes(b"%PDF")
     (notes / "empty.md").write_bytes(b"")
     (notes / "e.md").write_text(f"{SECRET} 5 mg.")
     done = cli("plan", notes, "-o", "out", *ECHO)
@@ -57,7 +57,7 @@ def test_a_plan_writes_nothing(cli: Cli, notes: Path, tmp_path: Path) -> None:
         ["ward/d.md", "to do"],
     ]
     assert rows[5][-1] == "empty"
-    assert "6 documents: 5 to do, 1 would be refused; skipped 1: 1 .docx" in done.stdout
+    assert "6 documents: 5 to do, 1 would be refused; skipped 1: 1 .xlsx" in done.stdout
     assert "refused: 1 empty" in done.stdout
     assert SECRET not in done.stdout + done.stderr and "a.md" not in done.stderr
     assert not (tmp_path / "out").exists()

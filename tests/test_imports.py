@@ -13,6 +13,7 @@ import medgemma_cli
 PACKAGE = Path(medgemma_cli.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 HEAVY = {"torch", "transformers", "PIL", "numpy", "bitsandbytes", "llguidance", "accelerate"}
+HEAVY |= {"mammoth", "inscriptis", "striprtf", "lxml", "pyarrow"}
 HEAVY |= {"pypdfium2", "rouge_score", "sacrebleu", "nltk", "trl", "peft", "datasets", "pydicom"}
 LATE = HEAVY | {"jinja2", "yaml", "rich", "huggingface_hub", "dotenv", "psutil", "tokenizers"}
 

@@ -129,6 +129,26 @@ Encoding = Annotated[
     str | None,
     option("--encoding", panel=INPUT_PANEL, help="Of texts that are not UTF-8, e.g. cp1252."),
 ]
+TextColumn = Annotated[
+    str | None,
+    option(
+        "--text-column",
+        panel=INPUT_PANEL,
+        help="Read tables (.csv .tsv .json .jsonl .parquet), a document a row: its text.",
+    ),
+]
+IdColumn = Annotated[
+    str | None,
+    option("--id-column", panel=INPUT_PANEL, help="Of tables: the row's id, its summary's name."),
+]
+ImageColumn = Annotated[
+    str | None,
+    option(
+        "--image-column",
+        panel=INPUT_PANEL,
+        help="Of tables: the row's image, a path in the table's folder.",
+    ),
+]
 MaxBytes = Annotated[
     int,
     option("--max-bytes", panel=INPUT_PANEL, min=1, help="Larger files are rejected unread."),

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from medgemma_cli.job import Job
     from medgemma_cli.models import Checkpoint
     from medgemma_cli.progress import Reporter
+    from medgemma_cli.readers.tables import Columns
     from medgemma_cli.records import Precision
 
 
@@ -52,6 +53,9 @@ def plan(
         list[str] | None,
         o.option("--exclude", panel=o.INPUT_PANEL, help="Not paths matching. Repeatable."),
     ] = None,
+    text_column: o.TextColumn = None,
+    id_column: o.IdColumn = None,
+    image_column: o.ImageColumn = None,
     encoding: o.Encoding = None,
     max_bytes: o.MaxBytes = 50_000_000,
     max_pixels: o.MaxPixels = 64_000_000,
@@ -98,7 +102,8 @@ def plan(
         retry_failed=retry_failed,
         max_attempts=max_attempts,
     )
-    sources = _sources(paths, out, limit, include or [], exclude or [])
+    columns = wiring.make_columns(text_column, image_column, id_column, job.read_limits)
+    sources = _sources(paths, out, limit, include or [], exclude or [], columns)
     reporter = reporter_for(quiet=quiet, verbose=False)
     try:
         batching = wiring.make_batching(batch_size, None, deterministic)
@@ -128,13 +133,25 @@ def plan(
 
 
 def _sources(
-    paths: list[str], out: Path, limit: int | None, include: list[str], exclude: list[str]
+    paths: list[str],
+    out: Path,
+    limit: int | None,
+    include: list[str],
+    exclude: list[str],
+    columns: "Columns | None",
 ) -> "Discovery":
     from medgemma_cli import discover, readers
 
     discover.check_output_folder(paths, out)
+    discover.check_tables(paths, columns)
     sources = discover.Discovery(
-        paths, readers.SUFFIXES, include=include, exclude=exclude, out=out, limit=limit
+        paths,
+        readers.SUFFIXES,
+        include=include,
+        exclude=exclude,
+        out=out,
+        columns=columns,
+        limit=limit,
     )
     if next(iter(sources), None) is None:
         raise NoInputError(

@@ -5,7 +5,9 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from medgemma_cli.discover import ARCHIVES
 from medgemma_cli.display import visible
+from medgemma_cli.readers import tables
 
 if TYPE_CHECKING:
     from medgemma_cli.totals import Totals
@@ -41,7 +43,7 @@ def final_line(totals: "Totals", skipped_kinds: Counter[str], out: Path, seconds
 
 
 def skipped(kinds: Counter[str]) -> str:
-    """`; skipped 3: 2 .pdf, 1 .xyz`, or nothing."""
+    """`; skipped 3: 2 .doc, 1 .zip (archives are not opened)`, or nothing."""
     if not kinds:
         return ""
     told: Counter[str] = Counter()
@@ -50,7 +52,13 @@ def skipped(kinds: Counter[str]) -> str:
         known = not kind.startswith(".") or re.fullmatch(r"\.[a-z0-9]{1,4}", kind)
         told[kind if known or kind in _LONG_KINDS else "other"] += n
     listed = ", ".join(f"{n} {kind}" for kind, n in told.most_common(8))
-    return f"; skipped {kinds.total()}: {listed}"
+    hints = []
+    if not ARCHIVES.isdisjoint(kinds):
+        hints.append("archives are not opened")
+    if not tables.SUFFIXES.isdisjoint(kinds):
+        hints.append("tables need --text-column")
+    told_too = f" ({', '.join(hints)})" if hints else ""
+    return f"; skipped {kinds.total()}: {listed}{told_too}"
 
 
 def closing_table(totals: "Totals") -> str:

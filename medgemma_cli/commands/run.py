@@ -81,6 +81,9 @@ def run(
         list[str] | None,
         o.option("--exclude", panel=o.INPUT_PANEL, help="Not paths matching. Repeatable."),
     ] = None,
+    text_column: o.TextColumn = None,
+    id_column: o.IdColumn = None,
+    image_column: o.ImageColumn = None,
     encoding: o.Encoding = None,
     max_bytes: o.MaxBytes = 50_000_000,
     max_pixels: o.MaxPixels = 64_000_000,
@@ -158,6 +161,8 @@ def run(
     )
     files = _listed(files_from)
     discover.check_output_folder(paths or [], out, files)
+    columns = wiring.make_columns(text_column, image_column, id_column, job.read_limits)
+    discover.check_tables(paths or [], columns)
     sources = discover.Discovery(
         paths or [],
         readers.SUFFIXES,
@@ -165,6 +170,7 @@ def run(
         include=include or [],
         exclude=exclude or [],
         out=out,
+        columns=columns,
         limit=limit,
     )
     if next(iter(sources), None) is None:

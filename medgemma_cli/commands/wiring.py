@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from medgemma_cli.models import Checkpoint
     from medgemma_cli.progress import Reporter
     from medgemma_cli.readers import ReadLimits
+    from medgemma_cli.readers.tables import Columns
     from medgemma_cli.records import Limits, Precision
     from medgemma_cli.templates import Template
 
@@ -154,6 +155,26 @@ def make_read_limits(
                 "There is no such --encoding.", "Examples: utf-8, cp1252, latin-1, utf-16."
             ) from None
     return ReadLimits(max_bytes, max_pixels, encoding, max_pages)
+
+
+def make_columns(
+    text: str | None, image: str | None, identity: str | None, limits: "ReadLimits"
+) -> "Columns | None":
+    """The columns of tables; None where no table is to be read.
+
+    Raises:
+        UsageError: 2, rows would have an id and nothing else.
+    """
+    from medgemma_cli.readers.tables import Columns
+
+    if text is None and image is None:
+        if identity is not None:
+            raise UsageError(
+                "--id-column goes with --text-column or --image-column.",
+                "Say which column has the documents.",
+            )
+        return None
+    return Columns(text, image, identity, limits.encoding, limits.max_bytes)
 
 
 def make_gate(names: list[str]) -> set[str]:

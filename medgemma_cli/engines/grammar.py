@@ -67,6 +67,10 @@ class Compiler:
         others = {t for p, t in pieces.items() if '",' in p or "}," in p} - set(self.heads)
         self._unsplit = np.array(sorted(others), np.int64)
         self._split = np.array(sorted(self.heads), np.int64)
+        self._quoted = np.array(
+            sorted({pieces[p] for p in pieces if p[0:1] == '"'} & set(self.heads)), np.int64
+        )
+        self._empty = np.array([], np.int64)
 
     def matcher(self, schema: str, document: str) -> Matcher:
         """A fresh matcher for a JSON Schema whose quotes stand in the document.
@@ -110,13 +114,18 @@ class Compiler:
         found: list[int] = np.flatnonzero(self.bits([(matcher, 0)], 1)[0]).tolist()
         return found
 
-    def drop_crossing(self, mask: "Array", *, every: bool) -> None:
+    def drop_crossing(self, mask: "Array", *, inside: bool, closing: bool) -> None:
         """Forbid tokens that run from one item into the next, where another way is left.
 
-        Those that have a head are forbidden only with `every`: a model that was taught JSON wants
-        them, and would go on talking if it could not end its text as it was taught.
+        Those that have a head are forbidden only while `closing`, and if they would begin a text
+        and end it: a model that was taught JSON wants them, and would go on talking if it could
+        not end its text as it was taught.
+
+        Args:
+            inside: whether a string is being written.
         """
-        for tokens in (self._unsplit, self._split) if every else (self._unsplit,):
+        more = self._split if closing else self._empty
+        for tokens in (self._unsplit, more) if inside else (self._unsplit, more, self._quoted):
             allowed = tokens[mask[tokens] == 1]
             if len(allowed):
                 mask[allowed] = 0

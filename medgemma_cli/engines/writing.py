@@ -121,8 +121,7 @@ class JsonAnswer(Answer):
     def restrict(self, mask: Any) -> None:
         """Take from the allowed tokens, uint8 of shape (vocabulary,), what must not come."""
         inside = self._state.in_string
-        # Outside of a string its quotation mark would begin one.
-        self._compiler.drop_crossing(mask, every=self._closing or not inside)
+        self._compiler.drop_crossing(mask, inside=inside, closing=self._closing)
         if inside:
             return
         if self._plan.options(self._state.path):

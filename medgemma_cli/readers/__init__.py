@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from medgemma_cli.errors import DocumentError, NoInputError
-from medgemma_cli.readers import dicom, image, pdf, text
+from medgemma_cli.readers import dicom, docx, image, mail, pdf, row, rtf, text, web
 from medgemma_cli.readers.dicom import series as slices
 from medgemma_cli.readers.dicom import terms
 from medgemma_cli.readers.dicom.series import Series
@@ -29,13 +29,14 @@ __all__ = [
     "reader_version",
 ]
 
-_MODULES: tuple[Any, ...] = (text, image, pdf, dicom)
+_MODULES: tuple[Any, ...] = (text, image, pdf, dicom, docx, web, rtf, mail)
 MEDIA_TYPES: dict[str, str] = {
     suffix: kind for module in _MODULES for suffix, kind in module.MEDIA_TYPES.items()
 }
 SUFFIXES = frozenset(MEDIA_TYPES)
 _READERS = {kind: module for module in _MODULES for kind in module.MEDIA_TYPES.values()}
 _READERS[dicom.SERIES] = dicom
+_READERS.update({row.TEXT: row, row.IMAGE: row})
 
 
 class Blob(NamedTuple):
@@ -56,6 +57,8 @@ class Blob(NamedTuple):
 
 def media_type(source: Source) -> str:
     """The media type by file suffix; standard input is plain text."""
+    if source.row is not None:
+        return row.kind(source.row)
     if source.parts:
         return dicom.SERIES
     return MEDIA_TYPES.get(os.path.splitext(source.place)[1].lower(), "text/plain")
@@ -87,10 +90,14 @@ def load(source: Source, limits: ReadLimits) -> Blob:
 
     Raises:
         DocumentError: the source's own error, ``vanished``, ``unreadable``, ``read_error``,
-            ``unsupported`` (not a regular file), ``too_large`` (before reading) or ``unstable``.
+            ``unsupported`` (not a regular file), ``too_large`` (before reading) or ``unstable``;
+            of a row, as `row.load`.
     """
     if source.error:
         raise DocumentError(source.error)
+    if source.row is not None:
+        data = row.load(source.row, os.path.dirname(source.place), limits)
+        return Blob(data, sha256(data))
     if source.parts:
         digest, parts = slices.load(source.parts, limits)
         return Blob(b"", digest, parts)

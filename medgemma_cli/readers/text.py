@@ -20,6 +20,11 @@ _CONTROLS = bytes(set(range(32)) - set(b"\t\n\r\f\x1b"))
 _SAMPLE = 8192
 
 
+def mark_of(data: bytes) -> str | None:
+    """The encoding that a byte order mark at the beginning says, if there is one."""
+    return next((name for mark, name in _MARKS if data.startswith(mark)), None)
+
+
 def read(data: bytes, limits: ReadLimits) -> Content:
     """Decode the bytes; line ends stay as they are, so that offsets point into what was read.
 
@@ -27,7 +32,7 @@ def read(data: bytes, limits: ReadLimits) -> Content:
         DocumentError: ``not_text`` (NUL bytes, or a tenth of control characters),
             ``encoding`` (not what it should be), ``no_text`` (white space only).
     """
-    encoding = next((name for mark, name in _MARKS if data.startswith(mark)), None)
+    encoding = mark_of(data)
     if encoding is None:
         encoding = limits.encoding or "utf-8"
         single_byte = not encoding.lower().startswith(("utf-16", "utf_16", "utf-32", "utf_32"))

@@ -6,7 +6,7 @@ logits, so that hundreds of budgets cost seconds. The last tests are of the engi
 
 import json
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -101,7 +101,7 @@ def plain() -> Driver:
 
 
 @pytest.fixture(scope="module")
-def fused(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Driver]:
+def fused(tmp_path_factory: pytest.TempPathFactory) -> Driver:
     """A tokenizer that knows JSON, as Gemma's does: `":["`, `["`, `":[],"` are tokens."""
     folder = tmp_path_factory.mktemp("json")
     choose = random.Random(1)
@@ -114,7 +114,8 @@ def fused(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Driver]:
         (folder / path.name).write_bytes(path.read_bytes())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tiny, "NOTES", folder)
-        yield Driver(tiny._tokenizer())
+        tokenizer = tiny._tokenizer()
+    return Driver(tokenizer)  # the patch is gone: no other test's checkpoint is made with it
 
 
 @pytest.fixture(params=["plain", "fused"])

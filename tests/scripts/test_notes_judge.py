@@ -15,7 +15,7 @@ def data(tmp_path: Path) -> Path:
         (tmp_path / "data" / path).parent.mkdir(parents=True)
         with jsonlines.open(tmp_path / "data" / path, "w") as lines:
             for number in range(2):
-                source = f"Doctor: How long?\nPatient: The cough is {number + 2} days old. {name}"
+                source = f"The cough is {number + 2} days old.\nDoctor: How long? {name}"
                 lines.write({"source": source, "reference": "The cough is 2 days old."})
     return tmp_path / "data"
 
