@@ -13,7 +13,7 @@ import numpy as np
 
 from medgemma_cli.engines.encoding import Encoder
 from scripts.build_demo import keeping, pictures, showing
-from scripts.build_demo.drawn import Drawn
+from scripts.build_demo.drawn import CANNOT_TELL, Drawn
 from scripts.build_demo.frozen import Reader
 from scripts.build_demo.pretraining import eye, pixels_of
 
@@ -130,7 +130,7 @@ def measure(reader: Reader, eye: Eye, seed: int, count: int, batch: int) -> dict
     """Of fresh pictures: mean probability of yes by what is true, and how often it is right."""
     import torch
 
-    of: dict[str, list[float]] = {"yes": [], "no": [], showing.CANNOT_TELL: []}
+    of: dict[str, list[float]] = {"yes": [], "no": [], CANNOT_TELL: []}
     right = 0
     for start in range(0, count, batch):
         drawn = [

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ PATCHES = 16
 SCALE = 2
 
 Point = tuple[float, float]
-Field = NDArray[np.float32]
+Field = NDArray[np.floating[Any]]
 
 
 class Place(NamedTuple):

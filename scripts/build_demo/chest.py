@@ -7,6 +7,7 @@ import math
 from typing import NamedTuple
 
 import numpy as np
+from PIL import Image
 
 from scripts.build_demo import canvas
 from scripts.build_demo.canvas import Field, Place, Point, area, ring, spline, strokes, wobble
@@ -186,7 +187,7 @@ def _inside(
     raise AssertionError("a lung without air")  # the outlines leave room in every zone
 
 
-def developed(rng: np.random.Generator, values: Field) -> canvas.Image.Image:
+def developed(rng: np.random.Generator, values: Field) -> Image.Image:
     """A film at its final size: contrast, blur, uneven light, grain, letters."""
     small = canvas.softened(canvas.grey(values), float(rng.uniform(0, 0.7)))
     shown = np.asarray(small, np.float32) / 255
