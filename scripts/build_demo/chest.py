@@ -4,6 +4,7 @@ Coordinates are of a square of 768, the patient's right on its left. Nothing com
 """
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -158,7 +159,7 @@ def _vessels(rng: np.random.Generator, place: Place) -> Field:
     return strokes(place, lines, blur=1.3)
 
 
-def _opacity(rng: np.random.Generator, place: Place, lungs: list[Field]) -> tuple[Facts, Field]:
+def _opacity(rng: np.random.Generator, place: Place, lungs: Sequence[Field]) -> tuple[Facts, Field]:
     """One opacity inside a lung, and what it adds to the greys."""
     side, zone = int(rng.integers(2)), str(rng.choice(list(_ZONES)))
     small = bool(rng.random() < 0.5)
