@@ -163,12 +163,12 @@ def _opacity(rng: np.random.Generator, place: Place, lungs: Sequence[Field]) -> 
     """One opacity inside a lung, and what it adds to the greys."""
     side, zone = int(rng.integers(2)), str(rng.choice(list(_ZONES)))
     small = bool(rng.random() < 0.5)
-    radius = float(rng.uniform(12, 20) if small else rng.uniform(26, 60))
+    radius = float(rng.uniform(18, 30) if small else rng.uniform(36, 64))
     at = _inside(rng, place, lungs[side], _ZONES[zone], radius)
     soft = radius * float(rng.uniform(0.15, 0.35) if small else rng.uniform(0.25, 0.6))
     edge = ring(at, radius, radius * float(rng.uniform(0.7, 1)), float(rng.uniform(0, 3)), 12)
     outline = spline(wobble(rng, edge, radius * float(rng.uniform(0.02, 0.14))), closed=True)
-    dense = float(rng.uniform(55, 90) if small else rng.uniform(42, 80))
+    dense = float(rng.uniform(80, 120) if small else rng.uniform(70, 110))
     shadow = area(place, outline, blur=soft) * (0.35 + 0.65 * lungs[side]) * dense
     names = ("right", "left")[side], "small round" if small else "large"
     return Facts("chest", 1, side=names[0], zone=zone, size=names[1]), shadow
