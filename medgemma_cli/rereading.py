@@ -135,10 +135,9 @@ class Rereading:
         limits = self._limits_of(record)
         if record.media_type == request.KIND:
             return _Table(path, None, None, limits.max_bytes)
-        columns = (record.reading or {}).get("columns")
-        if not columns:
-            return None
-        return _Table(path, tuple(sorted(columns.items())), limits.encoding, limits.max_bytes)
+        said = (record.reading or {}).get("columns") or {}
+        columns = tuple((use, said[use]) for use in ("id", "image", "text") if use in said)
+        return _Table(path, columns, limits.encoding, limits.max_bytes) if columns else None
 
     def _rows(self, table: _Table, waiting: dict[str, Entry]) -> _Found:
         broke_off: str | None = None
