@@ -5,12 +5,11 @@ A projection of the ledger, like the summaries: made again from it at the end of
 
 import hashlib
 import json
-import sys
 from collections import Counter
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from medgemma_cli.errors import NoInputError, StorageError, UsageError
 from medgemma_cli.files import replace_streamed
@@ -18,6 +17,7 @@ from medgemma_cli.identity import digest
 from medgemma_cli.ledger import DamagedRecordError, Ledger, slot_of
 from medgemma_cli.readers import tables
 from medgemma_cli.records import Record, Source
+from medgemma_cli.summaries import output_name
 
 RESULTS = "results.jsonl"
 _NAME_CHARACTERS = 24
@@ -26,11 +26,19 @@ _SHOWN = {"rule", "severity", "where", "why"}
 _BAD_REQUEST, _NO_SUCH_MODEL, _FAILED = 400, 404, 500
 
 
+class Asked(NamedTuple):
+    """A line, by what its record is found: the wanted name of its page, and where it stands."""
+
+    name: str
+    origin: str
+    custom_id: str | None
+
+
 class Requests:
     """Iterate the requests of a file, a source a line. Iterating twice gives the same.
 
     Attributes:
-        count: lines that the last iteration gave out, so far.
+        found: what the last iteration gave out, so far.
         skipped: nothing is; for the final line.
 
     Raises:
@@ -48,16 +56,17 @@ class Requests:
                 'Each line is {"custom_id": …, "method": "POST", "url": "/v1/chat/completions", '
                 '"body": …}; other tables go with `medgemma run --text-column`.',
             )
-        self.count = 0
+        self.found: list[Asked] = []
         self.skipped: Counter[str] = Counter()
         self._file = source_of(path)
         self._max_bytes = max_bytes
         self._models = models
 
     def __iter__(self) -> Iterator[Source]:
-        self.count = 0
+        self.found = []
         for source in tables.request_sources(self._file, self._max_bytes, self._models):
-            self.count += 1
+            name = source.name or source.relative
+            self.found.append(Asked(name, source.origin, source.custom_id))
             yield source
 
 
@@ -70,7 +79,7 @@ def source_of(path: str) -> Source:
 
 
 class Results:
-    """Notes where each line's record is, and writes them all.
+    """Notes which records are current, and writes those of all lines.
 
     Args:
         path: where they are to stand.
@@ -84,20 +93,24 @@ class Results:
         self.path = path
         self.done = False
         self._ours = ours
-        self._slots: dict[int, str] = {}
+        self._slots: set[str] = set()
 
     def note(self, record: Record) -> None:
-        """A line's current record is this."""
-        number = tables.number_of(record.origin)
-        # What is said of the file as a whole, which broke off, stands last.
-        at = int(number) if tables.table_of(record.origin) else sys.maxsize
-        self._slots[at] = slot_of(record.source, record.summary)
+        """The current record of a line. A line that was moved has one that was made elsewhere."""
+        self._slots.add(slot_of(record.source, record.summary))
 
-    def complete(self, count: int) -> bool:
-        """Whether every one of so many lines has its record."""
-        return len(self._slots) >= count
+    def complete(self, found: Sequence[Asked]) -> bool:
+        """Whether every one of these lines has its record."""
+        return all(self._slot(asked) is not None for asked in found)
 
-    def write(self, ledger: Ledger) -> None:
+    def _slot(self, asked: Asked) -> str | None:
+        """Its page's name: the plain one, or, where that is another document's, with a hash."""
+        for salt in (None, asked.origin):
+            if (name := output_name(asked.name, salt=salt)) in self._slots:
+                return name
+        return None
+
+    def write(self, ledger: Ledger, found: Sequence[Asked]) -> None:
         """All lines, in the order of the requests, at once.
 
         Raises:
@@ -105,7 +118,7 @@ class Results:
         """
         mark = hashlib.sha256(str(self._ours.resolve()).encode("utf-8", "surrogateescape"))
         try:
-            replace_streamed(self.path, self._lines(ledger), mark.hexdigest()[:16])
+            replace_streamed(self.path, self._lines(ledger, found), mark.hexdigest()[:16])
         except OSError as error:
             raise StorageError(
                 f"The results could not be written ({error.strerror}).",
@@ -117,10 +130,12 @@ class Results:
             ) from None
         self.done = True
 
-    def _lines(self, ledger: Ledger) -> Iterator[bytes]:
-        for number in sorted(self._slots):
-            record = ledger.read(ledger.current[self._slots[number]])
-            yield json.dumps(line(record), allow_nan=False).encode("ascii") + b"\n"
+    def _lines(self, ledger: Ledger, found: Sequence[Asked]) -> Iterator[bytes]:
+        for asked in found:
+            slot = self._slot(asked)
+            assert slot is not None, "results are written when they are complete"
+            made = line(ledger.read(ledger.current[slot]), asked.custom_id)
+            yield json.dumps(made, allow_nan=False).encode("ascii") + b"\n"
 
 
 def check_results(path: Path, requests: Path, out: Path) -> None:
@@ -150,13 +165,13 @@ def _is_results(path: Path) -> bool:
     return not head or head.startswith(b'{"id": "batch_req_')
 
 
-def line(record: Record) -> dict[str, Any]:
+def line(record: Record, custom_id: str | None) -> dict[str, Any]:
     """The result of one request. Nothing in it is new at another run of the same ledger."""
-    name = digest([record.key, record.origin])[:_NAME_CHARACTERS]
+    name = digest([record.key, record.summary])[:_NAME_CHARACTERS]
     failed = record.error is not None
     return {
         "id": f"batch_req_{name}",
-        "custom_id": record.custom_id,
+        "custom_id": custom_id,
         "response": {
             "status_code": _status_code(record),
             "request_id": f"req_{name}",

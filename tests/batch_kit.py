@@ -92,8 +92,8 @@ def answered(
         )
         run.prepare()
         totals = run.execute(requests)
-        if not totals.left and written.complete(requests.count):
-            written.write(ledger)
+        if not totals.left and written.complete(requests.found):
+            written.write(ledger, requests.found)
     return totals, read(written.path) if written.done else None
 
 

@@ -134,8 +134,34 @@ def test_lines_move_and_change(tmp_path: Path) -> None:
     assert said == ["New.", "Three.", "Dry cough since Monday. No fever.", "2."]
 
 
+def test_ids_change_places(tmp_path: Path) -> None:
+    """Each answer keeps its id, and ids of results stay apart, whatever was where before."""
+    path = write(tmp_path / "b.jsonl", [request("a"), request("b", "Two."), request("a", "Again.")])
+    answered(path, tmp_path / "out")
+    write(path, [request("new"), request("b", "Two."), request("b", "Again."), request("a")])
+    _, results = answered(path, tmp_path / "out")
+    assert results is not None
+    assert [line["custom_id"] for line in results] == ["new", "b", "b", "a"]
+    assert [line["error"] and line["error"]["code"] for line in results] == [
+        None, None, "duplicate_id", None,
+    ]  # fmt: skip
+    assert len({line["id"] for line in results}) == 4
+
+
+def test_two_files_of_one_name(tmp_path: Path) -> None:
+    """In one folder of output: each has its own pages and results."""
+    for folder, text in (("x", "First."), ("y", "Second.")):
+        (tmp_path / folder).mkdir()
+        write(tmp_path / folder / "b.jsonl", [request("a", text)])
+    for _ in range(2):
+        for folder, text in (("x", "First."), ("y", "Second.")):
+            target = tmp_path / f"{folder}.jsonl"
+            _, results = answered(tmp_path / folder / "b.jsonl", tmp_path / "out", results=target)
+            assert results is not None and text in json.dumps(results)
+
+
 def test_stopped_halfway(tmp_path: Path) -> None:
-    """No results while a line is missing; those of before stand; the next run ends the work."""
+    """Fault 126: no results while a line is missing, those of before stand; the next run ends."""
     path = write(tmp_path / "b.jsonl", [request(str(n), f"Note {n}.") for n in range(6)])
     (tmp_path / "out").mkdir()
     results = tmp_path / "out" / "results.jsonl"
@@ -185,7 +211,7 @@ def test_a_kill_leaves_no_half_file(tmp_path: Path) -> None:
 
 
 def test_no_room_for_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """74, the records stand, and what stood there before still does."""
+    """Fault 128: 74, the records stand, and what stood there before still does."""
     path = write(tmp_path / "b.jsonl", [request("a")])
     answered(path, tmp_path / "out")
     before = (tmp_path / "out" / "results.jsonl").read_bytes()
@@ -209,7 +235,7 @@ def test_no_room_for_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_where_results_may_stand(tmp_path: Path) -> None:
-    """Never over the requests, the ledger, a folder, a FIFO or somebody's file."""
+    """Fault 127: never over the requests, the ledger, a folder, a FIFO or somebody's file."""
     path = write(tmp_path / "b.jsonl", [request("a")])
     out = tmp_path / "out"
     answered(path, out)

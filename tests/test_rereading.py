@@ -67,7 +67,7 @@ def test_rows_are_read_again(table: Path, tmp_path: Path) -> None:
     [
         (lambda text: text.replace("knee", "hip"), [("source_changed", "t.csv#1")]),
         (lambda text: text.replace("A,", "C,"), [("source_gone", "t.csv#1")]),
-        (lambda text: text.replace("fall.", "fall, yes."), [("source_changed", "t.csv#1")]),
+        (lambda text: text.replace("fall.", "fall, yes."), [("source_gone", "t.csv#1")]),
         (
             lambda text: text.replace("note", "words"),
             [("source_changed", f"t.csv#{n}") for n in (1, 2)],
@@ -83,7 +83,7 @@ def test_rows_are_read_again(table: Path, tmp_path: Path) -> None:
 def test_rows_that_changed(
     table: Path, tmp_path: Path, change: Callable[[str], str], expected: list[tuple[str, str]]
 ) -> None:
-    """Each is named with what became of it."""
+    """Fault 129: each is named with what became of it."""
     summarised(table.parent, tmp_path / "out")
     table.write_text(change(ROWS))
     assert sorted(differences(tmp_path / "out")[0]) == expected

@@ -11,7 +11,7 @@ from medgemma_cli.commands import options as o
 from medgemma_cli.commands import run as running
 
 if TYPE_CHECKING:
-    from medgemma_cli.batch import Results
+    from medgemma_cli.batch import Requests, Results
     from medgemma_cli.ledger import Ledger
     from medgemma_cli.totals import Totals
 
@@ -178,17 +178,17 @@ def batch(
         verbose=verbose,
         started=started,
         observe=written.note,
-        after=lambda ledger, totals: _write(written, ledger, totals, sources.count),
+        after=lambda ledger, totals: _write(written, ledger, totals, sources),
     )
     if not quiet:
         _tell(written)
     raise typer.Exit(code)
 
 
-def _write(written: "Results", ledger: "Ledger", totals: "Totals", count: int) -> None:
+def _write(written: "Results", ledger: "Ledger", totals: "Totals", sources: "Requests") -> None:
     """Only whole: half a file of results would be taken for all of them."""
-    if not totals.left and written.complete(count):
-        written.write(ledger)
+    if not totals.left and written.complete(sources.found):
+        written.write(ledger, sources.found)
 
 
 def _tell(written: "Results") -> None:

@@ -4,7 +4,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-_PLACE = st.floats(0, 1, exclude_max=True)
+# Small numbers, which hypothesis likes, are spread over the file (Knuth's multiplicative hash).
+_PLACE = st.integers(0, 2**32 - 1).map(lambda n: (n * 2654435761 + 2**31) % 2**32 / 2**32)
 _NUMBERS = (0, 1, 2, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 _WORDS = (
     *(number.to_bytes(4, "little") for number in _NUMBERS),
@@ -22,9 +23,9 @@ def _edits() -> st.SearchStrategy[_Edit]:
 
 
 def damaged(seeds: tuple[bytes, ...]) -> st.SearchStrategy[bytes]:
-    """One of the seeds with one to six things done to it; sometimes bytes that are none."""
+    """One of the seeds with one to six things done to it."""
     edits = st.lists(_edits(), min_size=1, max_size=6)
-    return st.builds(_apply, st.sampled_from(seeds), edits) | st.binary(max_size=64)
+    return st.builds(_apply, st.sampled_from(seeds), edits)
 
 
 def _apply(seed: bytes, edits: list[_Edit]) -> bytes:

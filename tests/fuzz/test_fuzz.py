@@ -86,7 +86,7 @@ def check(document: Document) -> None:
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", TARGETS)
 def test_damaged_files(pool: ReaderPool, name: str) -> None:
-    """Each ends as a document or with a code that a user is told; sound ones are read."""
+    """Fault 130: each ends as a document or with a code; sound ones are read."""
     target, ended = TARGETS[name], Counter[str]()
     source = source_for(target.kind)
     assert readers.media_type(source) == target.kind

@@ -140,7 +140,7 @@ def test_images_come_in_order() -> None:
     ],
 )
 def test_images_that_are_none(url: str, code: str) -> None:
-    """An address is never fetched; other data are no image."""
+    """Fault 124: an address is never fetched; other data are no image."""
     assert code_of(body([{"type": "image_url", "image_url": {"url": url}}])) == code
 
 
@@ -192,7 +192,7 @@ def test_options_out_of_bounds(option: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("name", sorted(asked._NEUTRAL))
 def test_options_that_cannot_be_had(name: str) -> None:
-    """What leaves the answer as it is passes; anything else is refused, not passed over."""
+    """Fault 125: what leaves the answer as it is passes; anything else is refused."""
     for value in (None, *asked._NEUTRAL[name]):
         assert parsed(**{name: value}) == parsed()
     assert code_of(body(**{name: [7]})) == "request_option"

@@ -58,7 +58,7 @@ def test_a_line_is_a_source(tmp_path: Path) -> None:
     ],
 )
 def test_lines_that_are_no_requests(tmp_path: Path, line: Line | str, code: str) -> None:
-    """Each costs itself, with its code."""
+    """Fault 123: each costs itself, with its code."""
     assert told([request("first"), line, request("last")], tmp_path, {"mine"}) == ["ok", code, "ok"]
 
 
