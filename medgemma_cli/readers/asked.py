@@ -16,6 +16,7 @@ _DRAFT = "https://json-schema.org/draft/2020-12/schema"
 _MOST_TOKENS = 1_000_000
 _HOTTEST = 5
 _SEEDS = 1 << 63
+_MOST_VALUES = 5_000
 _KNOWN = {"messages", "model", "response_format"}
 # They say nothing about the answer.
 _IDLE = {
@@ -140,6 +141,32 @@ def contract(block: str, text: str) -> Contract:
     if not block:
         return Contract(kind="text", quotable=quotable)
     try:
-        return contracts.contract(json.loads(block), quotable=quotable)
+        schema = json.loads(block)
+        if _unfolded(schema, schema.get("$defs"), {}) > _MOST_VALUES:
+            raise DocumentError("request_format")
+        return contracts.contract(schema, quotable=quotable)
     except (ValueError, TypeError, KeyError, RecursionError):
         raise DocumentError("request_format") from None
+
+
+def _unfolded(node: Any, definitions: Any, known: dict[str, int]) -> int:
+    """How many values a schema has once its references are followed, which may double and double.
+
+    Args:
+        known: of definitions that were met; one that is in itself is refused elsewhere.
+    """
+    if isinstance(node, list):
+        return sum(_unfolded(item, definitions, known) for item in node)
+    if not isinstance(node, dict):
+        return 1
+    count = 1
+    for name, value in node.items():
+        if name == "$ref" and isinstance(value, str) and isinstance(definitions, dict):
+            defined = value.removeprefix("#/$defs/")
+            if defined not in known:
+                known[defined] = 0
+                known[defined] = _unfolded(definitions.get(defined), definitions, known)
+            count += known[defined]
+        else:
+            count += _unfolded(value, definitions, known)
+    return count

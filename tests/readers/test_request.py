@@ -252,6 +252,17 @@ def test_a_schema_nested_without_end() -> None:
         request.parse(b'{"messages":' + b"[" * 100_000)
 
 
+def test_a_schema_that_unfolds() -> None:
+    """A small one whose references double forty times is refused, before there is a grammar."""
+    level: dict[str, Any] = {"a0": {"type": "boolean"}}
+    for n in range(40):
+        both = {"x": {"$ref": f"#/$defs/a{n}"}, "y": {"$ref": f"#/$defs/a{n}"}}
+        level[f"a{n + 1}"] = {"type": "object", "properties": both}
+    root = {"type": "object", "properties": {"a": {"$ref": "#/$defs/a40"}}, "$defs": level}
+    assert len(str(root)) < 5_000
+    assert code_of(body(response_format=wanted(root))) == "request_format"
+
+
 # -- anything ------------------------------------------------------------------------------------
 
 _VALUES = st.recursive(
