@@ -39,8 +39,8 @@ test: setup  ## the tests (about 20 minutes on 2 cores)
 test-all: setup  ## the tests, the slow ones too
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
-torture: setup  ## ten times as many kills as `make test`, and five of a run with the demo model
-	MEDGEMMA_TORTURE=10 $(BIN)/python -m pytest tests/kill tests/e2e/test_kill_demo.py
+torture: setup  ## ten times as many kills as `make test`, five of a run with the demo model, 10,000 damaged files
+	MEDGEMMA_TORTURE=10 $(BIN)/python -m pytest tests/kill tests/fuzz tests/e2e/test_kill_demo.py
 
 lint: setup  ## ruff and mypy
 	$(BIN)/ruff check .

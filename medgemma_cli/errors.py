@@ -154,14 +154,14 @@ FAULTS: dict[str, Fault] = {
     "row_broken": Fault(
         "discover",
         "rejected",
-        "The row is broken (quotes, number of fields, JSON); mend that row of the table.",
+        "The row or line is broken (quotes, number of fields, JSON); mend it.",
     ),
     "row_empty": Fault("discover", "rejected", "The row has no text and no image; fill it in."),
     "row_not_text": Fault(
         "discover", "rejected", "The row has no text in its column, but a number, list or bytes."
     ),
     "duplicate_id": Fault(
-        "discover", "rejected", "An earlier row of the table has the same id; make ids unique."
+        "discover", "rejected", "An earlier row or line has the same id; make ids unique."
     ),
     "image_path": Fault(
         "read",
@@ -170,6 +170,47 @@ FAULTS: dict[str, Fault] = {
     ),
     "image_missing": Fault(
         "read", "failed", "The image that the row names is not there; put it beside the table."
+    ),
+    "no_custom_id": Fault(
+        "discover", "rejected", "The request has no custom_id, or one that is no text; add one."
+    ),
+    "request_url": Fault(
+        "discover",
+        "rejected",
+        "Not a chat request: its method must be POST, its url /v1/chat/completions.",
+    ),
+    "request_model": Fault(
+        "discover",
+        "rejected",
+        "The request names another model; give --model it, or --served-model-name its name.",
+    ),
+    "request_body": Fault(
+        "read",
+        "rejected",
+        "The request's body, or an option in it, is missing, of a wrong type or out of bounds.",
+    ),
+    "request_messages": Fault(
+        "read",
+        "rejected",
+        "Messages are text or image_url, system first, then user and assistant in turn, user last.",
+    ),
+    "request_option": Fault(
+        "read",
+        "rejected",
+        "The request asks for an option that is not had here (n, stop, tools …): docs/batch.md.",
+    ),
+    "request_format": Fault(
+        "read",
+        "rejected",
+        "Its response_format is no text, and no json_schema that can be decoded: docs/batch.md.",
+    ),
+    "image_link": Fault(
+        "read",
+        "rejected",
+        "An image is an address; nothing is fetched. Put the image itself in, as a data: URL.",
+    ),
+    "image_data": Fault(
+        "read", "rejected", "An image is no base64 data: URL of PNG, JPEG, TIFF, BMP or WebP."
     ),
     "not_dicom": Fault(
         "read", "rejected", "The content is no DICOM file; give it its right file name."

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 
-from medgemma_cli import paging, templates
+from medgemma_cli import conversations, paging, templates
 from medgemma_cli.committing import Committer
 from medgemma_cli.engines.base import Engine, always, check_fits
 from medgemma_cli.errors import FAULTS, DocumentError, one_document
@@ -23,7 +23,7 @@ from medgemma_cli.planning import Decision, Planner
 from medgemma_cli.progress import Reporter
 from medgemma_cli.projection import Projection
 from medgemma_cli.readers.pool import InProcess, Reading
-from medgemma_cli.recording import make_record, now
+from medgemma_cli.recording import make_record, now, reading_of
 from medgemma_cli.records import Contract, Document, Generation, Prompt, Record, Seconds, Source
 from medgemma_cli.safety.verdict import Verdict, judge
 from medgemma_cli.totals import Totals
@@ -207,7 +207,8 @@ class Run:
                 document = paging.fit(
                     self.job.template, document, lambda: self._engine.reads_images
                 )
-                prompt = templates.render(
+                render = conversations.render if document.request else templates.render
+                prompt = render(
                     self.job.template, document, decision.key, self.job.limits, self.job.question
                 )
                 check_fits(prompt, self._engine)
@@ -288,6 +289,7 @@ class Run:
                 "origin": decision.source.origin,
                 "summary": decision.name,
                 "custom_id": decision.source.custom_id,
+                "reading": reading_of(self.job, decision.source),
                 "duplicate_of": other,
                 "reused": reused,
                 "created": now(),

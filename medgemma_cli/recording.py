@@ -1,6 +1,7 @@
 """One document's story → its `Record`."""
 
 from datetime import UTC, datetime
+from typing import Any
 
 from medgemma_cli import readers
 from medgemma_cli.errors import FAULTS
@@ -13,6 +14,7 @@ from medgemma_cli.records import (
     ModelInfo,
     Record,
     Seconds,
+    Source,
     TemplateInfo,
 )
 from medgemma_cli.safety.framing import notice
@@ -22,6 +24,15 @@ from medgemma_cli.safety.verdict import Verdict
 def now() -> str:
     """The time in UTC, ISO 8601, to the microsecond."""
     return datetime.now(UTC).isoformat(timespec="microseconds")
+
+
+def reading_of(job: Job, source: Source) -> dict[str, Any]:
+    """How a source is read: the limits, and of a table's row the columns by their uses.
+
+    With it, and with the bytes, whatever was read can be read again: `verifying` does.
+    """
+    columns = source.row.columns if source.row is not None else {}
+    return job.read_limits._asdict() | ({"columns": columns} if columns else {})
 
 
 def make_record(
@@ -54,6 +65,7 @@ def make_record(
         bytes=document.bytes if document else blob.size if blob else None,
         media_type=document.media_type if document else readers.media_type(source),
         header=document.header if document and document.header else None,
+        reading=reading_of(job, source),
         template=TemplateInfo(name=job.template.name, hash=job.template.hash),
         model=model,
         status=verdict.status,

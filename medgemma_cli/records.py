@@ -23,10 +23,16 @@ class Frozen(BaseModel):
 
 
 class Row(Frozen):
-    """What a row of a table says: its text, and the path of its image beside the table."""
+    """What a row of a table says: its text, and the path of its image beside the table.
+
+    `columns` are those that it was read from, by their uses (``text``, ``image``, ``id``). The
+    text of a `request` is the body of a chat request, as canonical JSON.
+    """
 
     text: Annotated[str, SkipValidation] = Field(default="", repr=False)
     image: Annotated[str, SkipValidation] = Field(default="", repr=False)
+    columns: Annotated[dict[str, str], SkipValidation] = Field(default_factory=dict)
+    request: bool = False
 
     @property
     def said(self) -> tuple[str, str]:
@@ -75,29 +81,6 @@ class Image(Frozen):
     label: str = Field(default="", pattern=r"^[A-Za-z0-9 ]{0,60}$")
 
 
-class Document(Frozen):
-    """What a reader made of a source. `text` is code points as read; offsets count in it.
-
-    `pages` has where in it each page begins, a page without text where the next one does;
-    `header` is what a DICOM header says of modality, body part and side.
-    """
-
-    source: Source
-    sha256: str
-    bytes: int
-    media_type: str
-    text: str = Field(default="", repr=False)
-    images: tuple[Image, ...] = ()
-    coverage: dict[str, tuple[int, int]]
-    degraded: tuple[str, ...] = ()
-    pages: tuple[int, ...] = ()
-    header: dict[str, str] = Field(default_factory=dict)
-
-    def page_of(self, at: int) -> int | None:
-        """The page, from 1, of a character of the text; None where there are no pages."""
-        return bisect_right(self.pages, at) or None
-
-
 class Part(Frozen):
     """A piece of a message: the template's own words, the fence around a document, its text, which
     is data, an image slot, or the words beside one (what it is, ``SLICE 3``)."""
@@ -111,6 +94,47 @@ class Message(Frozen):
 
     role: Literal["system", "user", "assistant"]
     parts: tuple[Part, ...]
+
+
+class Request(Frozen):
+    """A chat request: a conversation that asks for its next turn, and how it is to be answered.
+
+    `schema_block` is the JSON Schema of the answer, as an `output:` block in JSON; empty: free
+    text. What is None is left to the command.
+    """
+
+    messages: tuple[Message, ...]
+    schema_block: str = ""
+    max_new_tokens: int | None = None
+    min_new_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    seed: int | None = None
+
+
+class Document(Frozen):
+    """What a reader made of a source. `text` is code points as read; offsets count in it.
+
+    `pages` has where in it each page begins, a page without text where the next one does;
+    `header` is what a DICOM header says of modality, body part and side. A chat request has its
+    `request`; its text is what the user says in it.
+    """
+
+    source: Source
+    sha256: str
+    bytes: int
+    media_type: str
+    text: str = Field(default="", repr=False)
+    images: tuple[Image, ...] = ()
+    coverage: dict[str, tuple[int, int]]
+    degraded: tuple[str, ...] = ()
+    pages: tuple[int, ...] = ()
+    header: dict[str, str] = Field(default_factory=dict)
+    request: Request | None = None
+
+    def page_of(self, at: int) -> int | None:
+        """The page, from 1, of a character of the text; None where there are no pages."""
+        return bisect_right(self.pages, at) or None
 
 
 class Contract(Frozen):
@@ -268,7 +292,10 @@ class ErrorInfo(Frozen):
 
 
 class Record(Frozen):
-    """One line of `records.jsonl`. Within a version of the schema fields are only added."""
+    """One line of `records.jsonl`. Within a version of the schema fields are only added.
+
+    `reading` is how its source was read: the limits, and of a table's row the columns.
+    """
 
     record_schema: Literal["medgemma.record/1"] = Field(default=RECORD_SCHEMA, alias="schema")
     key: str
@@ -280,6 +307,7 @@ class Record(Frozen):
     bytes: int | None = None
     media_type: str | None = None
     header: dict[str, str] | None = None
+    reading: dict[str, Any] | None = None
     template: TemplateInfo
     model: ModelInfo
     status: Status

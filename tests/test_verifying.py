@@ -309,9 +309,13 @@ def test_images_and_failures(cli: Cli, tmp_path: Path) -> None:
     cli("run", folder, "-o", "out", "--engine", "echo")
     assert found(cli, code=0) == []
     cli("run", folder, "-o", "out", "--engine", "echo", "--encoding", "latin-1")
-    result = cli("verify", "out")
-    assert result.returncode == 0, result.stdout
-    assert "quotes not checked of 1" in result.stderr
+    result = cli("verify", "out")  # in the encoding of the record
+    assert result.returncode == 0 and "not checked" not in result.stderr
+    records = tmp_path / "out" / "records.jsonl"
+    records.write_text(records.read_text().replace('"reading":{', '"unread":{'))
+    earlier = cli("verify", "out")  # of an earlier version's it has to be said
+    assert earlier.returncode == 0, earlier.stdout
+    assert "quotes not checked of 1" in earlier.stderr
     again = cli("verify", "out", "--encoding", "latin-1")
     assert again.returncode == 0 and "not checked" not in again.stderr
 

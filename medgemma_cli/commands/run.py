@@ -19,10 +19,15 @@ from medgemma_cli.errors import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from medgemma_cli.batch import Requests
     from medgemma_cli.discover import Discovery
     from medgemma_cli.engines.base import Engine
     from medgemma_cli.job import Job
+    from medgemma_cli.ledger import Ledger
     from medgemma_cli.progress import Reporter
+    from medgemma_cli.records import Record
     from medgemma_cli.totals import Totals
 
 DEFAULT_MODEL = "google/medgemma-1.5-4b-it"
@@ -195,9 +200,9 @@ def run(
         reporter=reporter,
     )
     raise typer.Exit(
-        _plan(job, out, made, sources, json_lines=json_lines, fresh=fresh)
+        plan(job, out, made, sources, json_lines=json_lines, fresh=fresh)
         if dry_run
-        else _execute(
+        else execute(
             job,
             out,
             made,
@@ -231,11 +236,11 @@ def _listed(files_from: str | None) -> list[str]:
         raise UsageError("The list of --files-from cannot be read.", "Check its path.") from None
 
 
-def _execute(
+def execute(
     job: "Job",
     out: Path,
     engine: "Engine",
-    sources: "Discovery",
+    sources: "Discovery | Requests",
     reporter: "Reporter",
     *,
     device: str,
@@ -246,7 +251,15 @@ def _execute(
     quiet: bool,
     verbose: bool,
     started: float,
+    observe: "Callable[[Record], None] | None" = None,
+    after: "Callable[[Ledger, Totals], None] | None" = None,
 ) -> int:
+    """Do the work; the exit code.
+
+    Args:
+        observe: called with each input's current record; in place of `json_lines`.
+        after: called when all is committed, while the folder is still held.
+    """
     from medgemma_cli.commands import wiring
     from medgemma_cli.commands.report import closing_table, final_line
     from medgemma_cli.commands.timekeeping import keep_time
@@ -273,7 +286,7 @@ def _execute(
             keep_going=stopper.keep_going,
             on_record=(lambda record: emit(record.model_dump_json(by_alias=True)))
             if json_lines
-            else None,
+            else observe,
             all_rules=bool(fail_on - wiring.STATUSES),
         )
         try:
@@ -286,6 +299,8 @@ def _execute(
             totals = process.execute(sources)
         finally:
             reporter.end()
+        if after is not None:
+            after(ledger, totals)
     keep_time(engine, device, job, totals)
     if not quiet:
         elapsed = time.monotonic() - started
@@ -295,7 +310,7 @@ def _execute(
     return exit_code(totals, fail_on, stopper.code)
 
 
-def _total(sources: "Discovery") -> int:
+def _total(sources: "Discovery | Requests") -> int:
     return sum(1 for _ in sources)
 
 
@@ -314,15 +329,16 @@ def exit_code(totals: "Totals", fail_on: set[str], stopped: int | None) -> int:
     return DOCUMENTS_FAILED if bad else OK
 
 
-def _plan(
+def plan(
     job: "Job",
     out: Path,
     engine: "Engine",
-    sources: "Discovery",
+    sources: "Discovery | Requests",
     *,
     json_lines: bool,
     fresh: bool,
 ) -> int:
+    """Say what would be done, and why; the exit code."""
     import json
     from collections import Counter
 

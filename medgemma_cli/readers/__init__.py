@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from medgemma_cli.errors import DocumentError, NoInputError
-from medgemma_cli.readers import dicom, docx, image, mail, pdf, row, rtf, text, web
+from medgemma_cli.readers import dicom, docx, image, mail, pdf, request, row, rtf, text, web
 from medgemma_cli.readers.dicom import series as slices
 from medgemma_cli.readers.dicom import terms
 from medgemma_cli.readers.dicom.series import Series
@@ -36,7 +36,7 @@ MEDIA_TYPES: dict[str, str] = {
 SUFFIXES = frozenset(MEDIA_TYPES)
 _READERS = {kind: module for module in _MODULES for kind in module.MEDIA_TYPES.values()}
 _READERS[dicom.SERIES] = dicom
-_READERS.update({row.TEXT: row, row.IMAGE: row})
+_READERS.update({row.TEXT: row, row.IMAGE: row, request.KIND: request})
 
 
 class Blob(NamedTuple):
@@ -141,15 +141,17 @@ def document(source: Source, blob: Blob, content: Content) -> Document:
     """What was found, with where it was found."""
     if blob.series is not None:
         content = blob.series.over(content)
+    kind = media_type(source)
     return Document(
         source=source,
         sha256=blob.sha256,
         bytes=blob.size,
-        media_type=media_type(source),
+        media_type=kind,
         text=content.text,
         images=terms.captioned(content.images, content.header, content.coverage),
         coverage=content.coverage,
         degraded=content.degraded,
         pages=content.pages,
         header=content.header,
+        request=request.parse(blob.data).request if kind == request.KIND else None,
     )

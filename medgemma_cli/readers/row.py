@@ -9,7 +9,7 @@ import os
 from typing import Any
 
 from medgemma_cli.errors import DocumentError
-from medgemma_cli.readers import dicom, image, text
+from medgemma_cli.readers import dicom, image, request, text
 from medgemma_cli.readers.limits import Content, ReadLimits
 from medgemma_cli.readers.loading import load_file
 from medgemma_cli.records import Row
@@ -28,6 +28,8 @@ _READERS: dict[str, Any] = {
 
 def kind(row: Row) -> str:
     """The media type of a row."""
+    if row.request:
+        return request.KIND
     return IMAGE if row.image else TEXT
 
 

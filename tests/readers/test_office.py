@@ -50,7 +50,7 @@ def test_word_text_and_tables() -> None:
 
 
 def test_word_tracked_changes() -> None:
-    """What was put in is read, what was taken out is not, and both are told of."""
+    """Fault 104: what was put in is read, what was taken out is not, and both are told of."""
     run = "<w:r><w:{0}>{1}</w:{0}></w:r>"
     added = f'<w:ins w:id="1">{run.format("t", "5 mg")}</w:ins>'
     gone = f'<w:del w:id="2">{run.format("delText", "50 mg")}</w:del>'
@@ -88,19 +88,19 @@ def test_word_tells_what_it_leaves_out() -> None:
     ids=["password", "old", "no zip", "cut", "xml", "other", "blank", "deep"],
 )
 def test_word_damage(data: bytes, code: str) -> None:
-    """Each broken file has its code."""
+    """Fault 101: each broken file has its code."""
     assert code_of(DOCX, data) == code
 
 
 def test_word_bomb() -> None:
-    """XML that would swell over the limit is not unpacked."""
+    """Fault 102: XML that would swell over the limit is not unpacked."""
     data = docx(paragraph("x") + " " * 3_000_000)
     assert len(data) < 10_000
     assert code_of(DOCX, data, ReadLimits(max_bytes=2_000_000)) == "limit"
 
 
 def test_word_entities() -> None:
-    """A part that declares entities is refused, in UTF-8 and in UTF-16."""
+    """Fault 103: a part that declares entities is refused, in UTF-8 and in UTF-16."""
     evil = '<!DOCTYPE a [<!ENTITY e SYSTEM "file:///etc/passwd">]><a>&e;</a>'
     assert code_of(DOCX, docx(paragraph("x"), styles=evil)) == "office_corrupt"
     assert code_of(DOCX, zipped(document=evil)) == "office_corrupt"
@@ -119,7 +119,7 @@ def test_web_shows_what_a_browser_shows() -> None:
 
 
 def test_web_fetches_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pictures and frames are counted; no socket is made."""
+    """Fault 105: pictures and frames are counted; no socket is made."""
     monkeypatch.setattr(socket, "socket", lambda *a, **k: pytest.fail("a socket"))
     page = b'<link href="http://x/a.css"><p>One<img src="http://x/y.png"><iframe src="http://x/">'
     assert read(HTML, page).degraded == ("pictures_not_read:1", "frames_not_read:1")
@@ -152,7 +152,7 @@ def test_web_option_over_declaration() -> None:
     ],
 )
 def test_web_damage(data: bytes, code: str) -> None:
-    """Each page that cannot be read whole has its code."""
+    """Fault 106: each page that cannot be read whole has its code."""
     assert code_of(HTML, data) == code
 
 
@@ -186,7 +186,7 @@ def test_rich_text_tells_what_it_leaves_out() -> None:
     ],
 )
 def test_rich_text_damage(data: bytes, code: str) -> None:
-    """Each broken file has its code."""
+    """Fault 107: each broken file has its code."""
     assert code_of(RTF, data) == code
 
 
@@ -201,7 +201,7 @@ def test_mail() -> None:
 
 
 def test_mail_attachments_are_counted() -> None:
-    """Files and mails within it are not opened."""
+    """Fault 108: files and mails within it are not opened."""
     inner = "Content-Type: message/rfc822\r\n\r\nSubject: inner\r\n\r\nsecret"
     found = read(MAIL, mail(f"{PLAIN}One", SCAN, inner, f"{PLAIN}Two"))
     assert found.text.endswith("\n\nOne\n\nTwo")
@@ -231,7 +231,7 @@ def test_mail_alternatives() -> None:
     ],
 )
 def test_mail_damage(data: bytes, code: str) -> None:
-    """Each one that cannot be read whole has its code."""
+    """Fault 109: each one that cannot be read whole has its code."""
     assert code_of(MAIL, data) == code
 
 
@@ -247,7 +247,7 @@ GOOD = {
 
 @pytest.mark.parametrize(("kind", "module"), [(DOCX, "mammoth"), (HTML, "lxml"), (RTF, "striprtf")])
 def test_without_the_extra(monkeypatch: pytest.MonkeyPatch, kind: str, module: str) -> None:
-    """The code says what to install."""
+    """Fault 110: the code says what to install."""
     for name in [n for n in sys.modules if n.partition(".")[0] in (module, "inscriptis")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, module, None)
