@@ -52,6 +52,8 @@ def plan(
         list[str] | None,
         o.option("--exclude", panel=o.INPUT_PANEL, help="Not paths matching. Repeatable."),
     ] = None,
+    on_long: o.OnLongOption = o.OnLong.split,
+    max_input_tokens: o.MaxInputTokens = None,
     encoding: o.Encoding = None,
     max_bytes: o.MaxBytes = 50_000_000,
     max_pixels: o.MaxPixels = 64_000_000,
@@ -91,7 +93,9 @@ def plan(
     chosen = wiring.load_template(template, system)
     job = Job(
         template=chosen,
-        limits=wiring.make_limits(chosen, max_new_tokens, min_new_tokens, temperature, top_p, seed),
+        limits=wiring.make_limits(
+            chosen, max_new_tokens, min_new_tokens, temperature, top_p, seed, max_input_tokens
+        ),
         read_limits=wiring.make_read_limits(encoding, max_bytes, max_pixels, max_pages),
         question=question,
         force=force,
@@ -114,6 +118,7 @@ def plan(
             if engine == "echo"
             else _local(model, revision, offline, reporter, max_attempts, adapter, options)
         )
+        made = wiring.taking_long(made, on_long)
         forecasts = list(_foresee(job, out, made, sources, reporter))
         summary = summarise(forecasts)
         needs = None

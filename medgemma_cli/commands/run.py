@@ -81,6 +81,8 @@ def run(
         list[str] | None,
         o.option("--exclude", panel=o.INPUT_PANEL, help="Not paths matching. Repeatable."),
     ] = None,
+    on_long: o.OnLongOption = o.OnLong.split,
+    max_input_tokens: o.MaxInputTokens = None,
     encoding: o.Encoding = None,
     max_bytes: o.MaxBytes = 50_000_000,
     max_pixels: o.MaxPixels = 64_000_000,
@@ -148,7 +150,9 @@ def run(
     chosen = wiring.load_template(template, system)
     job = Job(
         template=chosen,
-        limits=wiring.make_limits(chosen, max_new_tokens, min_new_tokens, temperature, top_p, seed),
+        limits=wiring.make_limits(
+            chosen, max_new_tokens, min_new_tokens, temperature, top_p, seed, max_input_tokens
+        ),
         read_limits=wiring.make_read_limits(encoding, max_bytes, max_pixels, max_pages),
         question=question,
         force=force,
@@ -188,6 +192,7 @@ def run(
         max_attempts=max_attempts,
         reporter=reporter,
     )
+    made = wiring.taking_long(made, on_long)
     raise typer.Exit(
         _plan(job, out, made, sources, json_lines=json_lines, fresh=fresh)
         if dry_run
