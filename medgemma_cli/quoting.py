@@ -80,8 +80,9 @@ def chunks(text: str) -> list[str]:
 
 def is_quotable(text: str) -> bool:
     """Whether anything of a text can be quoted; of a long one the beginning mostly tells."""
-    if len(text) > 2 * _BEGINNING and (space := text.rfind(" ", 0, _BEGINNING)) > 0:
-        if next(_samples(_all_pieces(text[:space])), None) is not None:
+    if len(text) > 2 * _BEGINNING:
+        head = text[: text.rfind(" ", 0, _BEGINNING) + 1]
+        if next(_samples(_all_pieces(head)), None) is not None:
             return True
     return bool(chunks(text))
 
