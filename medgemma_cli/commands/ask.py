@@ -39,7 +39,7 @@ def ask(
     json_record: Annotated[
         bool, o.option("--json", help="The record on stdout, in place of the answer.")
     ] = False,
-    on_long: o.OnLongOption = o.OnLong.split,
+    on_long: o.OnLongOption = o.OnLong.SPLIT,
     max_input_tokens: o.MaxInputTokens = None,
     encoding: o.Encoding = None,
     max_bytes: o.MaxBytes = 50_000_000,

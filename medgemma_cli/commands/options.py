@@ -42,9 +42,9 @@ class EngineChoice(StrEnum):
 class OnLong(StrEnum):
     """What is done with a document longer than the window."""
 
-    split = "split"
-    fail = "fail"
-    head = "head"
+    SPLIT = "split"
+    FAIL = "fail"
+    HEAD = "head"
 
 
 class Fsync(StrEnum):

@@ -81,7 +81,7 @@ def run(
         list[str] | None,
         o.option("--exclude", panel=o.INPUT_PANEL, help="Not paths matching. Repeatable."),
     ] = None,
-    on_long: o.OnLongOption = o.OnLong.split,
+    on_long: o.OnLongOption = o.OnLong.SPLIT,
     max_input_tokens: o.MaxInputTokens = None,
     encoding: o.Encoding = None,
     max_bytes: o.MaxBytes = 50_000_000,
