@@ -74,6 +74,7 @@ class Joining:
         self._joined: list[Answer | None] = []
         self._written: Generation | None = None
         self._level = self._probes = 0
+        self._most: int | None = None
         self._further: list[Step] = []
 
     def further(self) -> Iterator[Step]:
@@ -117,6 +118,9 @@ class Joining:
             contract = self._prompt.contract
             groups = list(self._grouped(answers))
             if len(groups) == len(answers):
+                self._shorten(answers)
+                groups = list(self._grouped(answers))
+            if len(groups) == len(answers):
                 raise DocumentError("too_long")
             self._groups = [(group, merging.settle(contract, group)) for group in groups]
             self._joined = [None] * len(groups)
@@ -140,7 +144,7 @@ class Joining:
     # -- asking for what the answers do not say together --------------------------------------
 
     def _asking(self, group: list[Answer], asked: Contract, i: int) -> Step:
-        prompt = self._render(merging.told(group), asked, f"{self.id}/join/{self._level}.{i}")
+        prompt = self._render(self._told(group), asked, f"{self.id}/join/{self._level}.{i}")
         if self._engine.count(prompt) > room(prompt.limits, self._engine):
             raise DocumentError("too_long")
         return Step(prompt, at=i)
@@ -181,13 +185,25 @@ class Joining:
         number, used, count = 0, 0.0, 0
         numbers = []
         for answer in answers:
-            size = self._size(merging.told([answer]), asked) - own
+            size = self._size(self._told([answer]), asked) - own
             if count and (used + size > free or count == _TOGETHER):
                 number, used, count = number + 1, 0, 0
             used, count = used + size, count + 1
             numbers.append(number)
         for _, group in groupby(zip(numbers, answers, strict=True), key=lambda pair: pair[0]):
             yield [answer for _, answer in group]
+
+    def _told(self, answers: list[Answer]) -> str:
+        return merging.told(answers, self._most)
+
+    def _shorten(self, answers: list[Answer]) -> None:
+        """Where not even two answers fit, show the beginning of each; the record says so."""
+        contract = self._prompt.contract
+        own = self._size("", merging.settle(contract, answers[:_TOGETHER]).asked or contract)
+        free = (room(self._prompt.limits, self._engine) - own) * _SLACK
+        # A token has two characters at least in most words of most languages.
+        self._most = max(int(free), 0)
+        self._cost.note("answers_shortened")
 
     def _size(self, text: str, asked: Contract) -> int:
         # An id of its own: an engine may remember its last count by it.
@@ -270,6 +286,10 @@ class _Cost:
         self._cut |= generation.finish_reason == "length"
         notes = (note for note in generation.degraded if not note.startswith("attempts:"))
         self._notes |= dict.fromkeys(notes)
+
+    def note(self, text: str) -> None:
+        """Something was degraded that no call tells of."""
+        self._notes[text] = None
 
     def generation(self, name: str, text: str, notes: Iterable[str] = ()) -> Generation:
         """The document's, of its text."""

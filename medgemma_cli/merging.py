@@ -68,10 +68,11 @@ def of_part(contract: Contract, generation: Generation, text: str, start: int) -
     return Answer(fields, tuple(places), contract.quotable)
 
 
-def told(answers: Sequence[Answer]) -> str:
-    """The answers as the model reads them, numbered; quotes are left out."""
+def told(answers: Sequence[Answer], most: int | None = None) -> str:
+    """The answers as the model reads them, numbered, `most` characters of each; without quotes."""
     return "\n\n".join(
-        f"{_LABEL.capitalize()} {i}: {json.dumps(_unquoted(answer.fields), ensure_ascii=False)}"
+        f"{_LABEL.capitalize()} {i}: "
+        f"{json.dumps(_unquoted(answer.fields), ensure_ascii=False)[:most]}"
         for i, answer in enumerate(answers, 1)
     )
 

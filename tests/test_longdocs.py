@@ -82,28 +82,28 @@ def assert_placed(record: dict[str, Any], text: str) -> None:
 @pytest.mark.parametrize("template", ["summarize", "labs", "handoff"])
 def test_quotes_keep_their_place(tmp_path: Path, template: str) -> None:
     """Read in parts, from everywhere in the document, and counted as all seen."""
-    text, engine = note(20), Watched()
-    record = run(tmp_path, text, long(engine), template, 700)
+    text, engine = note(60), Watched()
+    record = run(tmp_path, text, long(engine), template, 1500)
     assert record["status"] in ("ok", "flagged"), record["error"]
     assert_placed(record, text)
     assert max(quote["start"] for quote in record["quotes"]) > len(text) // 2
     assert record["coverage"]["characters"] == [len(text), len(text)]
     assert any(name.startswith("parts:") for name in record["degraded"])
-    assert all(engine.count(prompt) <= 700 for prompt in engine.shown)
+    assert all(engine.count(prompt) <= 1500 for prompt in engine.shown)
     assert record["usage"]["prompt_tokens"] == sum(map(engine.count, engine.shown))
 
 
 def test_the_same_words_twice_are_told_apart(tmp_path: Path) -> None:
     """A quote that stands in two parts is given the place in the part it was taken from."""
-    text = f"# A\n\n{note(12)}\n\n# B\n\nBlood pressure was 120/80 today."
-    record = run(tmp_path, text, long(Watched()), "summarize", 500)
+    text = f"# A\n\n{note(40)}\n\n# B\n\nBlood pressure was 120/80 today."
+    record = run(tmp_path, text, long(Watched()), "summarize", 1500)
     assert_placed(record, text)
 
 
 def test_head_is_the_beginning(tmp_path: Path) -> None:
     """One prompt, cut at a sentence; coverage, a note and a flag say so."""
-    text, engine = note(20), Watched()
-    record = run(tmp_path, text, long(engine, "head"), "summarize", 700)
+    text, engine = note(60), Watched()
+    record = run(tmp_path, text, long(engine, "head"), "summarize", 1500)
     (prompt,) = engine.shown
     seen, total = record["coverage"]["characters"]
     assert text[:seen] == prompt.document and total == len(text) and text[seen - 1].isspace()
@@ -114,21 +114,21 @@ def test_head_is_the_beginning(tmp_path: Path) -> None:
 def test_fail_is_too_long(tmp_path: Path) -> None:
     """Without it: rejected, and nothing is asked."""
     engine = Watched()
-    record = run(tmp_path, note(20), engine, "summarize", 700)
+    record = run(tmp_path, note(60), engine, "summarize", 1500)
     assert record["error"]["code"] == "too_long" and not engine.shown
 
 
 def test_one_part_fails(tmp_path: Path) -> None:
     """The document fails with its code, and what comes after is not asked about."""
     engine = Watched("On day 3 ")
-    record = run(tmp_path, note(40), long(engine), "summarize", 500)
+    record = run(tmp_path, note(80), long(engine), "summarize", 1500)
     assert (record["status"], record["error"]["code"]) == ("failed", "oom")
     assert not any("On day 30 " in prompt.document for prompt in engine.shown)
 
 
 def test_what_is_left_out_is_told(tmp_path: Path) -> None:
     """Five findings of many: counted and flagged."""
-    record = run(tmp_path, note(40), long(Watched()), "summarize", 500)
+    record = run(tmp_path, note(80), long(Watched()), "summarize", 1500)
     assert len(record["output"]["key_findings"]) == 5
     assert any(note_.startswith("left_out:key_findings:") for note_ in record["degraded"])
     assert "left_out" in {flag["rule"] for flag in record["flags"]}
@@ -137,7 +137,7 @@ def test_what_is_left_out_is_told(tmp_path: Path) -> None:
 def test_free_text_is_joined(tmp_path: Path) -> None:
     """An answer without fields is written from the answers."""
     engine = Watched()
-    record = run(tmp_path, note(20), long(engine), "general", 400)
+    record = run(tmp_path, note(60), long(engine), "general", 1000)
     assert record["status"] in ("ok", "flagged") and record["output"]["answer"]
     assert "/join/" in engine.shown[-1].id
 
@@ -153,14 +153,14 @@ def test_what_fits_goes_through() -> None:
 def test_begin_is_told_of_the_document() -> None:
     """Every prompt of it is the document to the journal of attempts."""
     told: list[str] = []
-    prompt = _prompt(note(20))
+    prompt = _prompt(note(60))
     (made,) = long(EchoEngine()).generate([prompt], begin=told.extend)
     assert set(told) == {"k"} and made.id == "k" and len(told) > 3
 
 
 def test_a_question_that_fills_the_window_is_too_long() -> None:
     """Nothing can be split there."""
-    prompt = _prompt(note(20)).model_copy(update={"limits": Limits(max_input_tokens=20)})
+    prompt = _prompt(note(60)).model_copy(update={"limits": Limits(max_input_tokens=20)})
     with pytest.raises(DocumentError, match="too_long"):
         check_fits(prompt, long(EchoEngine()))
 
@@ -176,7 +176,7 @@ def _prompt(text: str) -> Prompt:
     document = Document(
         source=source, sha256="", bytes=0, media_type="text/plain", text=text, coverage={}
     )
-    limits = Limits(max_new_tokens=200, max_input_tokens=500)
+    limits = Limits(max_new_tokens=200, max_input_tokens=1500)
     return templates.render(templates.load("summarize"), document, "k", limits)
 
 
@@ -210,22 +210,22 @@ main()
 def test_killed_between_parts(cli: Callable[..., Any], tmp_path: Path) -> None:
     """Killed at the third part: no record of it; run again, there is one, and then nothing to do."""
     (tmp_path / "in").mkdir()
-    (tmp_path / "in" / "a.md").write_text(note(20), "utf-8")
-    args = ("run", "in", "-o", "out", *ECHO, "--max-input-tokens", "700")
+    (tmp_path / "in" / "a.md").write_text(note(60), "utf-8")
+    args = ("run", "in", "-o", "out", *ECHO, "--max-input-tokens", "1500")
     assert cli(*args, python=("-c", _KILLED)).returncode == -signal.SIGKILL
     assert lines(tmp_path / "out") == []
     assert cli(*args).returncode == 0
     (line,) = lines(tmp_path / "out")
-    assert_placed(line, note(20))
+    assert_placed(line, note(60))
     again: subprocess.CompletedProcess[str] = cli(*args)
     assert again.returncode == 0 and len(lines(tmp_path / "out")) == 1
 
 
 def test_ask_and_plan_take_long_documents(cli: Callable[..., Any], tmp_path: Path) -> None:
     """`ask` answers about all of it; `plan` tells in how many parts it would be read."""
-    (tmp_path / "a.md").write_text(note(20), "utf-8")
-    few = (*ECHO, "--max-input-tokens", "700")
+    (tmp_path / "a.md").write_text(note(60), "utf-8")
+    few = (*ECHO, "--max-input-tokens", "1500")
     told = json.loads(cli("ask", "Which drugs?", "-f", "a.md", "--json", *few).stdout)
     assert told["error"] is None and any(n.startswith("parts:") for n in told["degraded"])
     (one,) = json.loads(cli("plan", "a.md", "--json", *few).stdout)["documents"]
-    assert one["parts"] > 1 and one["longest"] <= 700 < one["prompt_tokens"]
+    assert one["parts"] > 1 and one["longest"] <= 1500 < one["prompt_tokens"]

@@ -1,5 +1,7 @@
 """A long text is cut where it parts by itself; nothing of it is lost, and every part fits."""
 
+from itertools import pairwise
+
 import pytest
 
 from medgemma_cli import splitting
@@ -37,7 +39,7 @@ def test_nothing_is_lost_and_all_fit(text: str) -> None:
     parts = list(spans(text, 110, words))
     assert len(parts) > 1 and covered(text, parts)
     assert all(part.tokens <= 110 for part in parts)
-    assert all(a.start < b.start for a, b in zip(parts, parts[1:], strict=False))
+    assert all(a.start < b.start for a, b in pairwise(parts))
 
 
 def test_a_run_without_spaces_is_cut_where_it_must() -> None:
@@ -60,7 +62,7 @@ def test_neighbours_overlap_a_little() -> None:
     """By whole sentences, and by no more than is promised."""
     text = "The patient slept well tonight. " * 400
     parts = list(spans(text, 300, words))
-    for one, other in zip(parts, parts[1:-1], strict=False):
+    for one, other in pairwise(parts[:-1]):
         assert 0 < one.end - other.start <= splitting.OVERLAP
         assert text[other.start :].startswith("The patient")
 
