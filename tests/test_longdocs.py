@@ -208,7 +208,7 @@ main()
 
 
 def test_killed_between_parts(cli: Callable[..., Any], tmp_path: Path) -> None:
-    """Killed at the third part: no record of it; run again, there is one, and then nothing to do."""
+    """Killed at the third part: no record; run again, there is one, and nothing more to do."""
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.md").write_text(note(60), "utf-8")
     args = ("run", "in", "-o", "out", *ECHO, "--max-input-tokens", "1500")
