@@ -13,7 +13,7 @@ from medgemma_cli.planning import Decision
 from medgemma_cli.readers.pool import InProcess, Reading
 from medgemma_cli.recording import make_record, now
 from medgemma_cli.records import Document, Generation, Prompt, Record, Source
-from medgemma_cli.safety.verdict import Verdict, judge
+from medgemma_cli.safety.verdict import Verdict, covering, judge
 
 
 def answer(
@@ -56,6 +56,7 @@ def answer(
     except DocumentError as error:
         verdict = Verdict(FAULTS[error.code].status, error=error.code)
         return _keep(make_record(job, engine.info, decision, verdict, document=document), ledger)
+    document = covering(document, generation)
     verdict = judge(document, prompt.contract, generation)
     record = make_record(
         job, engine.info, decision, verdict, document=document, generation=generation

@@ -13,6 +13,7 @@ from medgemma_cli.engines import sizing
 from medgemma_cli.engines.base import Engine, check_fits
 from medgemma_cli.errors import FAULTS, DocumentError
 from medgemma_cli.job import Job
+from medgemma_cli.longdocs import prompts_of
 from medgemma_cli.planning import Decision, Planner
 from medgemma_cli.readers.pool import InProcess, Reading
 from medgemma_cli.records import Document, Precision, Source
@@ -28,9 +29,12 @@ class Forecast(NamedTuple):
         action: as `planning.Decision` has it: ``infer``, ``cached``, ``reuse``, ``duplicate``;
             ``refuse`` also where reading, rendering or counting would end it.
         why: the reason; of a refusal its code in `errors.FAULTS`.
-        prompt_tokens: the whole prompt, images among them; 0 where nothing was counted.
+        prompt_tokens: the whole prompt, images among them; 0 where nothing was counted. Of a
+            document in parts, all of theirs; what joins the answers is not known before.
         partial: of what only a part is read: unit, seen, total.
         degraded: what the reader had to change.
+        parts: in how many it would be read.
+        longest: the longest prompt, in tokens.
     """
 
     source: str
@@ -41,6 +45,8 @@ class Forecast(NamedTuple):
     images: int = 0
     partial: tuple[tuple[str, int, int], ...] = ()
     degraded: tuple[str, ...] = ()
+    parts: int = 1
+    longest: int = 0
 
     @property
     def status(self) -> str | None:
@@ -80,7 +86,8 @@ def _counted(
         document = paging.fit(job.template, document, lambda: engine.reads_images)
         forecast = _read(forecast, document)
         prompt = templates.render(job.template, document, decision.key, job.limits, job.question)
-        forecast = forecast._replace(prompt_tokens=engine.count(prompt))
+        shown = prompts_of(engine, prompt)
+        forecast = forecast._replace(prompt_tokens=sum(shown), parts=len(shown), longest=max(shown))
         check_fits(prompt, engine)
     except DocumentError as error:
         return forecast._replace(action="refuse", why=error.code)
@@ -121,7 +128,7 @@ def summarise(forecasts: Iterable[Forecast]) -> Summary:
         actions=Counter(one.action for one in every),
         refused=Counter(one.why for one in every if one.action == "refuse"),
         prompt_tokens=sum(one.prompt_tokens for one in asked),
-        longest=max((one.prompt_tokens for one in asked), default=0),
+        longest=max((one.longest or one.prompt_tokens for one in asked), default=0),
         images=sum(one.images for one in asked),
         partial=sum(bool(one.partial) for one in asked),
     )

@@ -33,7 +33,7 @@ def settings_digest(
             "template": template_hash,
             "question": question,
             "model": model,
-            "generation": limits.model_dump(),
+            "generation": limits.model_dump(exclude_none=True),
         }
     )
 

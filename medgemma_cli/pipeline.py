@@ -25,7 +25,7 @@ from medgemma_cli.projection import Projection
 from medgemma_cli.readers.pool import InProcess, Reading
 from medgemma_cli.recording import make_record, now
 from medgemma_cli.records import Contract, Document, Generation, Prompt, Record, Seconds, Source
-from medgemma_cli.safety.verdict import Verdict, judge
+from medgemma_cli.safety.verdict import Verdict, covering, judge
 from medgemma_cli.totals import Totals
 
 __all__ = ["Run", "Totals"]
@@ -233,7 +233,7 @@ class Run:
 
     def _finish(self, pending: _Pending, generation: Generation) -> None:
         started = time.perf_counter()
-        document, decision = pending.document, pending.decision
+        document, decision = covering(pending.document, generation), pending.decision
         try:
             with one_document():
                 verdict = judge(document, pending.contract, generation)

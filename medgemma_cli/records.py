@@ -128,13 +128,17 @@ class Contract(Frozen):
 
 
 class Limits(Frozen):
-    """How to generate. A temperature of 0 is greedy decoding."""
+    """How to generate. A temperature of 0 is greedy decoding.
+
+    `max_input_tokens` is the longest prompt that may be shown; None: what the window leaves.
+    """
 
     max_new_tokens: int = 700
     min_new_tokens: int = 0
     temperature: float = 0.0
     top_p: float = 1.0
     seed: int = 0
+    max_input_tokens: int | None = None
 
 
 class Prompt(Frozen):
@@ -162,6 +166,18 @@ class Usage(Frozen):
     images: int = 0
 
 
+class Place(Frozen):
+    """Where a quote of an answer stands in the document's text, in code points.
+
+    `where` is the path of its finding in the output, as `Quote` has it.
+    """
+
+    where: str
+    quote: str = Field(repr=False)
+    start: int
+    end: int
+
+
 class ChoiceScore(Frozen):
     """The probabilities of a choice's options, which sum to 1.
 
@@ -180,7 +196,9 @@ class Generation(Frozen):
 
     `tokens` has, for each token that the model chose, the end of its text in characters and its
     natural logarithm of probability, before any constraint; both are empty where an engine cannot
-    tell. `attempts` counts the answers asked for.
+    tell. `attempts` counts the answers asked for. Of a document that was read in parts, `places`
+    has where the quotes were found; of one that was not read to its end, `shown` has how many
+    characters of its text were.
     """
 
     id: str
@@ -193,6 +211,8 @@ class Generation(Frozen):
     choices: tuple[ChoiceScore, ...] = ()
     tokens: tuple[tuple[int, float], ...] = Field(default=(), repr=False)
     attempts: int = 1
+    places: tuple[Place, ...] = Field(default=(), repr=False)
+    shown: int | None = None
 
 
 class AdapterInfo(Frozen):

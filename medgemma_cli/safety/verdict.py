@@ -47,7 +47,7 @@ def judge(document: Document, contract: Contract, generation: Generation) -> Ver
         return Verdict("failed", error="empty_output")
     output, confidence, doubts = decoding.settle(contract, generation, output)
     quoted = list(decoding.quotes(contract, output.fields))
-    found, flags = check_quotes(quoted, document.text)
+    found, flags = check_quotes(quoted, document.text, generation.places)
     quotes = [quote.model_copy(update={"page": document.page_of(quote.start)}) for quote in found]
     grounds = _grounds(document, contract, output.fields)
     flags = [
@@ -137,6 +137,28 @@ def _alternatives(nodes: list[dict[str, Any]], defined: dict[str, Any]) -> list[
     return found
 
 
+def covering(document: Document, generation: Generation) -> Document:
+    """The document, its coverage told by what of its text was shown."""
+    if generation.shown is None:
+        return document
+    shown = {"characters": (generation.shown, len(document.text))}
+    return document.model_copy(update={"coverage": document.coverage | shown})
+
+
+def _left_out(generation: Generation) -> list[Flag]:
+    """Items that the parts of a long document gave, and that the whole has no room for."""
+    flags = []
+    for note in generation.degraded:
+        if not note.startswith("left_out:"):
+            continue
+        _, field, count = note.split(":")
+        why = (
+            f"{count} more were found in the parts of the document than the template has room for."
+        )
+        flags.append(Flag(rule="left_out", severity="review", where=field, value=count, why=why))
+    return flags
+
+
 def _completeness(
     document: Document, contract: Contract, generation: Generation, output: decoding.Output
 ) -> list[Flag]:
@@ -148,6 +170,7 @@ def _completeness(
     if bare and contracts.wants_quotes(contract.block):
         why = "Nothing of the text can be quoted; what is said of it has no evidence."
         flags.append(Flag(rule="no_quotable_text", severity="review", where="source", why=why))
+    flags += _left_out(generation)
     if generation.finish_reason == "length" or "shortened" in generation.degraded:
         why = "The answer ends at --max-new-tokens; what it would have said after is missing."
         flags.append(Flag(rule="truncated", severity="review", where="output", why=why))
