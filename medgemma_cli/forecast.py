@@ -13,10 +13,10 @@ from medgemma_cli.engines import sizing
 from medgemma_cli.engines.base import Engine, check_fits
 from medgemma_cli.errors import FAULTS, DocumentError
 from medgemma_cli.job import Job
-from medgemma_cli.longdocs import prompts_of
+from medgemma_cli.longdocs import parts_of
 from medgemma_cli.planning import Decision, Planner
 from medgemma_cli.readers.pool import InProcess, Reading
-from medgemma_cli.records import Document, Precision, Source
+from medgemma_cli.records import Document, Precision, Prompt, Source
 from medgemma_cli.speeds import Estimate, Speed, Work, answer_tokens, estimate
 
 _PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "int8", "nf4")
@@ -86,12 +86,31 @@ def _counted(
         document = paging.fit(job.template, document, lambda: engine.reads_images)
         forecast = _read(forecast, document)
         prompt = templates.render(job.template, document, decision.key, job.limits, job.question)
-        shown = prompts_of(engine, prompt)
-        forecast = forecast._replace(prompt_tokens=sum(shown), parts=len(shown), longest=max(shown))
+        forecast = _shown(forecast, decision, document, engine, prompt)
         check_fits(prompt, engine)
     except DocumentError as error:
+        if error.code == "too_long":
+            forecast = forecast._replace(key=decision.long_key or decision.key)
         return forecast._replace(action="refuse", why=error.code)
     return forecast
+
+
+def _shown(
+    forecast: Forecast, decision: Decision, document: Document, engine: Engine, prompt: Prompt
+) -> Forecast:
+    """What the engine is shown of it: parts, or the beginning alone, of a long document."""
+    parts = parts_of(engine, prompt)
+    if not parts:
+        count = engine.count(prompt)
+        return forecast._replace(prompt_tokens=count, longest=count)
+    tokens = [part.tokens for part in parts]
+    seen = document.covered(parts[-1].end)
+    return _read(forecast, document.model_copy(update={"coverage": seen}))._replace(
+        key=decision.long_key or decision.key,
+        prompt_tokens=sum(tokens),
+        parts=len(parts),
+        longest=max(tokens),
+    )
 
 
 def _read(forecast: Forecast, document: Document) -> Forecast:

@@ -43,6 +43,15 @@ def document_key(settings: str, sha256: str, reader: str, limits: tuple[Any, ...
     return digest([settings, sha256, reader, list(limits)])
 
 
+def long_key(key: str, rule: dict[str, Any] | None) -> str | None:
+    """The key of a document that turns out to be longer than the window.
+
+    Made of the one it would have if not, and of what is done with long ones: a document that fits
+    is answered the same whatever that is, so its key says nothing of it. None without a rule.
+    """
+    return digest([key, "long", rule]) if rule is not None else None
+
+
 def unread_key(
     settings: str, path: str, size: int | None, mtime_ns: int | None, limits: tuple[Any, ...]
 ) -> str:

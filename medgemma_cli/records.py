@@ -97,6 +97,26 @@ class Document(Frozen):
         """The page, from 1, of a character of the text; None where there are no pages."""
         return bisect_right(self.pages, at) or None
 
+    def covered(self, shown: int) -> dict[str, tuple[int, int]]:
+        """The coverage where only so many characters of the text, and every image, are shown.
+
+        A page counts as seen if all of its text is, or if it is an image.
+        """
+        if shown >= len(self.text):
+            return self.coverage
+        seen = {**self.coverage, "characters": (shown, len(self.text))}
+        if self.pages and "pages" in self.coverage:
+            ends = [*self.pages[1:], len(self.text)]
+            pictures = {image.page for image in self.images}
+            pairs = zip(self.pages, ends, strict=True)
+            unseen = sum(
+                start < end and end > shown and page not in pictures
+                for page, (start, end) in enumerate(pairs, 1)
+            )
+            before, total = self.coverage["pages"]
+            seen["pages"] = (max(before - unseen, 0), total)
+        return seen
+
 
 class Part(Frozen):
     """A piece of a message: the template's own words, the fence around a document, its text, which
@@ -178,6 +198,24 @@ class Place(Frozen):
     end: int
 
 
+class PartAnswer(Frozen):
+    """What was answered about a part of a long document: code points `start` to `end` of it."""
+
+    start: int
+    end: int
+    output: dict[str, Any] = Field(repr=False)
+
+
+class LeftOut(Frozen):
+    """What parts of a long document gave and the answer about all of it has no room for.
+
+    `where` is the field; `said` has the words of each item, quotes apart.
+    """
+
+    where: str
+    said: tuple[str, ...] = Field(repr=False)
+
+
 class ChoiceScore(Frozen):
     """The probabilities of a choice's options, which sum to 1.
 
@@ -197,8 +235,9 @@ class Generation(Frozen):
     `tokens` has, for each token that the model chose, the end of its text in characters and its
     natural logarithm of probability, before any constraint; both are empty where an engine cannot
     tell. `attempts` counts the answers asked for. Of a document that was read in parts, `places`
-    has where the quotes were found; of one that was not read to its end, `shown` has how many
-    characters of its text were.
+    has where the quotes were found, `parts` what was answered about each, `left_out` what of that
+    the whole has no room for; of one that was not read to its end, `shown` has how many characters
+    of its text were.
     """
 
     id: str
@@ -213,6 +252,8 @@ class Generation(Frozen):
     attempts: int = 1
     places: tuple[Place, ...] = Field(default=(), repr=False)
     shown: int | None = None
+    parts: tuple[PartAnswer, ...] = Field(default=(), repr=False)
+    left_out: tuple[LeftOut, ...] = ()
 
 
 class AdapterInfo(Frozen):
@@ -308,6 +349,7 @@ class Record(Frozen):
     reused: bool = False
     output: dict[str, Any] | None = None
     raw_text: str | None = None
+    parts: tuple[PartAnswer, ...] = ()
     evidence: Literal["quotes", "none"] = "none"
     quotes: tuple[Quote, ...] = ()
     flags: tuple[Flag, ...] = ()

@@ -199,12 +199,13 @@ def _foresee(
 ) -> "Iterator[Forecast]":
     from medgemma_cli import forecast
     from medgemma_cli.ledger import Ledger
+    from medgemma_cli.longdocs import rule_of
     from medgemma_cli.planning import Planner
     from medgemma_cli.readers.pool import ReaderPool
 
     total = sum(1 for _ in sources) if reporter.wants_total else 0
     with Ledger(out, read_only=True) as ledger, ReaderPool() as reading:
-        planner = Planner(job, ledger, engine.identity)
+        planner = Planner(job, ledger, engine.identity, rule_of(engine))
         foreseen = forecast.foresee(job, planner, engine, sources, reading)
         for done, one in enumerate(foreseen, 1):
             reporter.step("counting tokens", done, total)

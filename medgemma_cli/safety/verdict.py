@@ -7,6 +7,7 @@ from medgemma_cli import contracts, decoding
 from medgemma_cli.records import Contract, Document, Flag, Generation, Quote, Status
 from medgemma_cli.safety.grounding import check, check_quotes
 from medgemma_cli.safety.header import BURNED_IN, burned_in, check_header
+from medgemma_cli.safety.joined import check_joined
 from medgemma_cli.safety.triage import triage, triage_output
 
 
@@ -33,7 +34,7 @@ def judge(document: Document, contract: Contract, generation: Generation) -> Ver
 
     `flagged` from a flag of severity `review` upwards. Covers the shape of the output, verbatim
     quotes, the facts of the output against the text, what a DICOM header says against the output,
-    choices by their probabilities, truncation, partial reading, injected instructions,
+    choices by their probabilities, what was left out in joining parts, truncation, partial reading, injected instructions,
     emergencies in the document, and outputs that instruct their reader; see `grounding`, `header`
     and `triage` for what they do not cover.
     """
@@ -141,22 +142,7 @@ def covering(document: Document, generation: Generation) -> Document:
     """The document, its coverage told by what of its text was shown."""
     if generation.shown is None:
         return document
-    shown = {"characters": (generation.shown, len(document.text))}
-    return document.model_copy(update={"coverage": document.coverage | shown})
-
-
-def _left_out(generation: Generation) -> list[Flag]:
-    """Items that the parts of a long document gave, and that the whole has no room for."""
-    flags = []
-    for note in generation.degraded:
-        if not note.startswith("left_out:"):
-            continue
-        _, field, count = note.split(":")
-        why = (
-            f"{count} more were found in the parts of the document than the template has room for."
-        )
-        flags.append(Flag(rule="left_out", severity="review", where=field, value=count, why=why))
-    return flags
+    return document.model_copy(update={"coverage": document.covered(generation.shown)})
 
 
 def _completeness(
@@ -170,7 +156,7 @@ def _completeness(
     if bare and contracts.wants_quotes(contract.block):
         why = "Nothing of the text can be quoted; what is said of it has no evidence."
         flags.append(Flag(rule="no_quotable_text", severity="review", where="source", why=why))
-    flags += _left_out(generation)
+    flags += check_joined(contract, generation, output.fields)
     if generation.finish_reason == "length" or "shortened" in generation.degraded:
         why = "The answer ends at --max-new-tokens; what it would have said after is missing."
         flags.append(Flag(rule="truncated", severity="review", where="output", why=why))

@@ -17,7 +17,7 @@ from medgemma_cli.engines.echo import EchoEngine
 from medgemma_cli.errors import DocumentError
 from medgemma_cli.job import Job
 from medgemma_cli.ledger import Ledger, current_lines
-from medgemma_cli.longdocs import MERGE, LongDocuments, prompts_of
+from medgemma_cli.longdocs import MERGE, LongDocuments
 from medgemma_cli.pipeline import Run
 from medgemma_cli.progress import SilentReporter
 from medgemma_cli.records import Document, Generation, Limits, Prompt, Source

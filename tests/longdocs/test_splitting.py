@@ -4,9 +4,9 @@ from itertools import pairwise
 
 import pytest
 
-from medgemma_cli import splitting
+from medgemma_cli.longdocs import splitting
 from medgemma_cli.errors import DocumentError
-from medgemma_cli.splitting import Span, cut, spans
+from medgemma_cli.longdocs.splitting import Span, cut, spans
 
 
 def words(text: str) -> int:
