@@ -18,6 +18,7 @@ OVERLAP = 200
 """What two neighbours share at most, in characters, but for the last two: see `_begin_next`."""
 
 _USUAL = 3.0  # characters a token, to begin with
+_HIGHEST = 16.0  # where there are more, they are white space: what comes next is not guessed by it
 _LEAST = 16  # tokens of a document that are worth a prompt
 _SHORT = 8  # a last part of less than an eighth is lengthened
 _LOOSE = 0.4  # of the room; a part that leaves more is tried again
@@ -31,7 +32,10 @@ _HEADING = re.compile(
 _PARAGRAPH = re.compile(r"\n[ \t\r]*\n\s*")
 _CLAUSE = re.compile(r"[。！？]+")
 _SPACE = re.compile(r"\s+")
-_REST = re.compile(r"\s*\Z")
+
+
+Measure = Callable[[str, int], int]
+"""The tokens of the prompt that shows a text, which begins at a character of the whole."""
 
 
 class Span(NamedTuple):
@@ -42,38 +46,40 @@ class Span(NamedTuple):
     tokens: int
 
 
-def spans(text: str, room: int, measure: Callable[[str], int]) -> Iterator[Span]:
+def spans(text: str, room: int, measure: Measure) -> Iterator[Span]:
     """The parts of a text, in order; each begins in the one before or where that ends.
 
     Args:
         room: the longest prompt there may be, in tokens.
-        measure: the tokens of the prompt that shows a text; called a few times for each part.
+        measure: called a few times for each part.
 
     Raises:
         DocumentError: ``too_long``, hardly anything would fit beside the prompt's own words.
     """
-    own = measure("")
-    if room - own < _LEAST:
-        raise DocumentError("too_long")
-    start, density = 0, _USUAL
+    start, density, last = 0, _USUAL, len(text.rstrip())
+    own = measure("", 0)
     while True:
+        if room - own < _LEAST:
+            raise DocumentError("too_long")
         part, density = _longest(text, start, room, own, density, measure)
         yield part
-        if _REST.match(text, part.end):
+        if part.end >= last:
             return
+        if start == 0:
+            own = measure("", part.end)  # the first prompt alone has images
         start = _begin_next(text, part)
 
 
 def _longest(
-    text: str, start: int, room: int, own: int, density: float, measure: Callable[[str], int]
+    text: str, start: int, room: int, own: int, density: float, measure: Measure
 ) -> tuple[Span, float]:
     """About as much as fits, and how many characters a token had in it."""
     best: Span | None = None
     most = _characters(room - own, density)
     while most > 0:
         end = cut(text, start, most)
-        tokens = measure(text[start:end])
-        density = (end - start) / max(tokens - own, 1)
+        tokens = measure(text[start:end], start)
+        density = min((end - start) / max(tokens - own, 1), _HIGHEST)
         wider = _characters(room - own, density)
         if tokens <= room:
             made = Span(start, end, tokens)

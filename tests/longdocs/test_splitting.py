@@ -9,7 +9,7 @@ from medgemma_cli.errors import DocumentError
 from medgemma_cli.longdocs.splitting import Span, cut, spans
 
 
-def words(text: str) -> int:
+def words(text: str, start: int = 0) -> int:
     """Tokens of a prompt of ten words around a text."""
     return 10 + len(text.split())
 
@@ -45,7 +45,7 @@ def test_nothing_is_lost_and_all_fit(text: str) -> None:
 def test_a_run_without_spaces_is_cut_where_it_must() -> None:
     """A blob has no place to cut at; it is cut all the same, and whole in its parts."""
     text = "A" * 10_000
-    parts = list(spans(text, 100, lambda piece: 5 + len(piece) // 3))
+    parts = list(spans(text, 100, lambda piece, start: 5 + len(piece) // 3))
     assert covered(text, parts) and all(part.tokens <= 100 for part in parts)
 
 
@@ -77,7 +77,7 @@ def test_each_part_is_measured_a_few_times() -> None:
     """Counting is linear: a text ten times as long takes about ten times as many characters."""
     seen = 0
 
-    def measure(text: str) -> int:
+    def measure(text: str, start: int) -> int:
         nonlocal seen
         seen += len(text)
         return words(text)
