@@ -25,7 +25,7 @@ def check_joined(
 
     An item is told after all if every word of it stands in one text of the joined answer. What is
     left out of a list that selects (`[finding]`, without bounds: the five that matter) is a note,
-    as it would be of a short document; of any other list or text it is for review.
+    since a short document's answer leaves things out as well; of any other it is for review.
     """
     texts = [_words(text) for value in fields.values() for text in _texts(value)]
     for left in generation.left_out:
@@ -43,8 +43,10 @@ def _left_out(contract: Contract, left: LeftOut, untold: int) -> Flag:
         f"The parts of the document gave {untold} more than there is room for, told nowhere else "
         "in the answer; the record has them under parts."
     )
-    severity = "note" if selects else "review"
-    return Flag(rule="left_out", severity=severity, where=left.where, value=str(untold), why=why)
+    given = {"where": left.where, "value": str(untold), "why": why}
+    if selects:
+        return Flag(rule="not_selected", severity="note", **given)
+    return Flag(rule="left_out", severity="review", **given)
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -101,14 +101,10 @@ def document_of(text: str, **more: Any) -> Document:
     """A document of a text."""
     source = Source(place="a", relative="a", origin="a")
     given = {"coverage": {"characters": (len(text), len(text))}, **more}
-    return Document(
-        source=source, sha256="", bytes=0, media_type="text/plain", text=text, **given
-    )
+    return Document(source=source, sha256="", bytes=0, media_type="text/plain", text=text, **given)
 
 
-def prompt_of(
-    text: str, template: str = "summarize", tokens: int = 1500, **more: Any
-) -> Prompt:
+def prompt_of(text: str, template: str = "summarize", tokens: int = 1500, **more: Any) -> Prompt:
     """The prompt of a text."""
     limits = Limits(max_new_tokens=200, max_input_tokens=tokens)
     return templates.render(templates.load(template), document_of(text, **more), "k", limits)

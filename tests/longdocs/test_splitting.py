@@ -4,8 +4,8 @@ from itertools import pairwise
 
 import pytest
 
-from medgemma_cli.longdocs import splitting
 from medgemma_cli.errors import DocumentError
+from medgemma_cli.longdocs import splitting
 from medgemma_cli.longdocs.splitting import Span, cut, spans
 
 

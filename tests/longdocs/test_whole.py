@@ -86,4 +86,6 @@ def test_free_text_is_what_was_written() -> None:
     """There is nothing to add."""
     form = contracts.contract("text")
     given = [answer({"answer": "One."}), answer({"answer": "Two."})]
-    assert whole(form, settle(form, given), {"answer": "Both."}, given).fields == {"answer": "Both."}
+    assert whole(form, settle(form, given), {"answer": "Both."}, given).fields == {
+        "answer": "Both."
+    }

@@ -49,7 +49,7 @@ def test_what_a_complete_list_misses_is_for_review() -> None:
 def test_what_a_selection_does_not_select_is_a_note() -> None:
     """Five findings are the five that matter: in a short document nobody counts the others."""
     (flag,) = _flags("key_findings", "Ate well.", "Walked alone.")
-    assert (flag.severity, flag.value) == ("note", "2")
+    assert (flag.rule, flag.severity, flag.value) == ("not_selected", "note", "2")
     (flag,) = _flags("allergies", "Penicillin", form=_FORM)
     assert flag.severity == "note"
 
