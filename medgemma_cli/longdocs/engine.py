@@ -19,7 +19,7 @@ from medgemma_cli.longdocs.joining import VERSION, Joining
 from medgemma_cli.longdocs.showing import BEGINNING, document_of, notice, shown
 from medgemma_cli.longdocs.splitting import Span
 from medgemma_cli.longdocs.steps import Step
-from medgemma_cli.records import Generation, Message, ModelInfo, Prompt
+from medgemma_cli.records import Generation, Limits, Message, ModelInfo, Prompt
 from medgemma_cli.templates import Template
 
 MERGE = "merge"
@@ -50,7 +50,8 @@ class LongDocuments:
             self.rule |= {"joining": VERSION, "merge": merge.hash}
         self.constrains = engine.constrains
         self.timing = getattr(engine, "timing", None)
-        self._known: tuple[tuple[Message, ...], list[Span], int] = ((), [], 0)
+        self._known: tuple[tuple[Message, ...], Limits] | None = None
+        self._found: tuple[list[Span], int] = ([], 0)
 
     @property
     def info(self) -> ModelInfo:
@@ -80,17 +81,20 @@ class LongDocuments:
 
         By its messages, which stay the same when the prompt is given another id.
         """
-        if not prompt.messages or self._known[0] is not prompt.messages:
-            most, whole = room(prompt.limits, self._engine), None
-            text = document_of(prompt)
-            if len(text) <= _SURE * most:
-                whole = self._engine.count(prompt)
-            parts = self._parts(prompt, text, most) if whole is None or whole > most else []
-            longest = max((part.tokens for part in parts), default=whole)
-            if longest is None:
-                longest = self._engine.count(prompt)
-            self._known = (prompt.messages, parts, longest)
-        return self._known[1:]
+        known = self._known
+        if known is None or known[0] is not prompt.messages or known[1] != prompt.limits:
+            self._found = self._measure(prompt)
+            self._known = prompt.messages, prompt.limits
+        return self._found
+
+    def _measure(self, prompt: Prompt) -> tuple[list[Span], int]:
+        text, most = document_of(prompt), room(prompt.limits, self._engine)
+        whole = self._engine.count(prompt) if len(text) <= _SURE * most else None
+        if not text or (whole is not None and whole <= most):
+            return [], whole or self._engine.count(prompt)
+        parts = self._parts(prompt, text, most)
+        longest = max((part.tokens for part in parts), default=whole)
+        return parts, longest or self._engine.count(prompt)
 
     def _parts(self, prompt: Prompt, text: str, most: int) -> list[Span]:
         def measure(piece: str, start: int) -> int:
@@ -105,6 +109,9 @@ class LongDocuments:
             parts = [next(found)] if self._head else list(found)
         except DocumentError:
             return []  # as it is, it does not fit either, and `check_fits` says so
+        beginning = text[: parts[0].end]
+        if self._head and prompt.contract.quotable and not quoting.is_quotable(beginning):
+            return []  # what stands there cannot answer for the document
         return [] if parts[0].end == len(text) else parts
 
     def generate(

@@ -43,10 +43,9 @@ def _left_out(contract: Contract, left: LeftOut, untold: int) -> Flag:
         f"The parts of the document gave {untold} more than there is room for, told nowhere else "
         "in the answer; the record has them under parts."
     )
-    given = {"where": left.where, "value": str(untold), "why": why}
-    if selects:
-        return Flag(rule="not_selected", severity="note", **given)
-    return Flag(rule="left_out", severity="review", **given)
+    missed = Flag(rule="left_out", severity="review", where=left.where, value=str(untold), why=why)
+    note = {"rule": "not_selected", "severity": "note"}
+    return missed.model_copy(update=note) if selects else missed
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -34,9 +34,9 @@ def judge(document: Document, contract: Contract, generation: Generation) -> Ver
 
     `flagged` from a flag of severity `review` upwards. Covers the shape of the output, verbatim
     quotes, the facts of the output against the text, what a DICOM header says against the output,
-    choices by their probabilities, what was left out in joining parts, truncation, partial reading, injected instructions,
-    emergencies in the document, and outputs that instruct their reader; see `grounding`, `header`
-    and `triage` for what they do not cover.
+    choices by their probabilities, truncation, partial reading, what was left out where parts were
+    joined, injected instructions, emergencies in the document, and outputs that instruct their
+    reader; see `grounding`, `header`, `joined` and `triage` for what they do not cover.
     """
     if generation.error:
         return Verdict("failed", flags=tuple(triage(document.text)), error=generation.error)

@@ -91,6 +91,13 @@ def test_head_is_the_beginning(tmp_path: Path) -> None:
     assert max(quote["end"] for quote in record["quotes"]) <= seen
 
 
+def test_a_beginning_without_words_is_no_head(tmp_path: Path) -> None:
+    """A blob that cannot be quoted: refused, and not answered by what it does not say."""
+    text = "\n".join(["QUJD" * 400] * 40) + note(2)
+    record = record_of(tmp_path, text, _bytes("head"), "summarize", 3000)
+    assert record["error"]["code"] == "too_long"
+
+
 def test_head_counts_pages_too() -> None:
     """A page counts if all of its text, or a picture of it, was shown."""
     pages = (0, 100, 200, 200, 300)
@@ -244,16 +251,22 @@ def test_a_question_that_fills_the_window_is_too_long() -> None:
         check_fits(prompt, long(EchoEngine()))
 
 
-def test_a_part_of_which_nothing_can_be_quoted(tmp_path: Path) -> None:
-    """A blob in the middle adds no findings, is counted, and harms no other part."""
-    blob = "\n".join(["QUJD" * 400] * 40)
-    text = f"{note(20)}\n\n{blob}\n\n{note(25)[2000:]}"
+def _bytes(way: str = "split") -> Any:
+    """An engine that counts characters, not words."""
 
     class Bytes(EchoEngine):
         def count(self, prompt: Prompt) -> int:
             return sum(len(p.text) for m in prompt.messages for p in m.parts) // 4
 
-    record = record_of(tmp_path, text, long(Bytes()), "summarize", 3000)
+    return long(Bytes(), way)
+
+
+def test_a_part_of_which_nothing_can_be_quoted(tmp_path: Path) -> None:
+    """A blob in the middle adds no findings, is counted, and harms no other part."""
+    blob = "\n".join(["QUJD" * 400] * 40)
+    text = f"{note(20)}\n\n{blob}\n\n{note(25)[2000:]}"
+
+    record = record_of(tmp_path, text, _bytes(), "summarize", 3000)
     assert record["error"] is None
     assert any(one.startswith("parts_without_quotes:") for one in record["degraded"])
     assert_placed(record, text)
