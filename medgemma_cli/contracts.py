@@ -103,6 +103,16 @@ def wants_quotes(block: str) -> bool:
     return '"format": "quote"' in json.dumps(model(block, True).model_json_schema())
 
 
+def selects(block: str, name: str) -> bool:
+    """Whether a field of an `output:` block given as JSON is a list that picks what matters.
+
+    That is one without bounds of its own, as `[finding]`; a table, or a list that says how much it
+    may hold, as `[text, 0..20]`, names all there is.
+    """
+    value = json.loads(block).get(name) if block else None
+    return isinstance(value, list) and len(value) == 1 and isinstance(value[0], str)
+
+
 def contract(
     block: OutputBlock, *, quotable: bool = True, decide: dict[str, Any] | None = None
 ) -> Contract:

@@ -253,7 +253,10 @@ FAULTS: dict[str, Fault] = {
         "Its pages are pictures, and the model reads text only; choose a multimodal --model.",
     ),
     "too_long": Fault(
-        "render", "rejected", "The document is longer than the model's window; split the file."
+        "render",
+        "rejected",
+        "The document is longer than the model's window; use --on-long split, or more "
+        "--max-input-tokens.",
     ),
     "control_tokens": Fault(
         "render", "failed", "The document could not be kept apart from the prompt; report this."

@@ -13,9 +13,10 @@ from medgemma_cli.engines import sizing
 from medgemma_cli.engines.base import Engine, check_fits
 from medgemma_cli.errors import FAULTS, DocumentError
 from medgemma_cli.job import Job
+from medgemma_cli.longdocs import parts_of
 from medgemma_cli.planning import Decision, Planner
 from medgemma_cli.readers.pool import InProcess, Reading
-from medgemma_cli.records import Document, Precision, Source
+from medgemma_cli.records import Document, Precision, Prompt, Source
 from medgemma_cli.speeds import Estimate, Speed, Work, answer_tokens, estimate
 
 _PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "int8", "nf4")
@@ -28,9 +29,12 @@ class Forecast(NamedTuple):
         action: as `planning.Decision` has it: ``infer``, ``cached``, ``reuse``, ``duplicate``;
             ``refuse`` also where reading, rendering or counting would end it.
         why: the reason; of a refusal its code in `errors.FAULTS`.
-        prompt_tokens: the whole prompt, images among them; 0 where nothing was counted.
+        prompt_tokens: the whole prompt, images among them; 0 where nothing was counted. Of a
+            document in parts, all of theirs; what joins the answers is not known before.
         partial: of what only a part is read: unit, seen, total.
         degraded: what the reader had to change.
+        parts: in how many it would be read.
+        longest: the longest prompt, in tokens.
     """
 
     source: str
@@ -41,6 +45,8 @@ class Forecast(NamedTuple):
     images: int = 0
     partial: tuple[tuple[str, int, int], ...] = ()
     degraded: tuple[str, ...] = ()
+    parts: int = 1
+    longest: int = 0
 
     @property
     def status(self) -> str | None:
@@ -80,11 +86,31 @@ def _counted(
         document = paging.fit(job.template, document, lambda: engine.reads_images)
         forecast = _read(forecast, document)
         prompt = templates.render(job.template, document, decision.key, job.limits, job.question)
-        forecast = forecast._replace(prompt_tokens=engine.count(prompt))
+        forecast = _shown(forecast, decision, document, engine, prompt)
         check_fits(prompt, engine)
     except DocumentError as error:
+        if error.code == "too_long":
+            forecast = forecast._replace(key=decision.long_key or decision.key)
         return forecast._replace(action="refuse", why=error.code)
     return forecast
+
+
+def _shown(
+    forecast: Forecast, decision: Decision, document: Document, engine: Engine, prompt: Prompt
+) -> Forecast:
+    """What the engine is shown of it: parts, or the beginning alone, of a long document."""
+    parts = parts_of(engine, prompt)
+    if not parts:
+        count = engine.count(prompt)
+        return forecast._replace(prompt_tokens=count, longest=count)
+    tokens = [part.tokens for part in parts]
+    seen = document.covered(parts[-1].end)
+    return _read(forecast, document.model_copy(update={"coverage": seen}))._replace(
+        key=decision.long_key or decision.key,
+        prompt_tokens=sum(tokens),
+        parts=len(parts),
+        longest=max(tokens),
+    )
 
 
 def _read(forecast: Forecast, document: Document) -> Forecast:
@@ -121,7 +147,7 @@ def summarise(forecasts: Iterable[Forecast]) -> Summary:
         actions=Counter(one.action for one in every),
         refused=Counter(one.why for one in every if one.action == "refuse"),
         prompt_tokens=sum(one.prompt_tokens for one in asked),
-        longest=max((one.prompt_tokens for one in asked), default=0),
+        longest=max((one.longest or one.prompt_tokens for one in asked), default=0),
         images=sum(one.images for one in asked),
         partial=sum(bool(one.partial) for one in asked),
     )

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 
-from medgemma_cli import conversations, paging, templates
+from medgemma_cli import conversations, longdocs, paging, templates
 from medgemma_cli.committing import Committer
 from medgemma_cli.engines.base import Engine, always, check_fits
 from medgemma_cli.errors import FAULTS, DocumentError, one_document
@@ -25,7 +25,7 @@ from medgemma_cli.projection import Projection
 from medgemma_cli.readers.pool import InProcess, Reading
 from medgemma_cli.recording import make_record, now, reading_of
 from medgemma_cli.records import Contract, Document, Generation, Prompt, Record, Seconds, Source
-from medgemma_cli.safety.verdict import Verdict, judge
+from medgemma_cli.safety.verdict import Verdict, covering, judge
 from medgemma_cli.totals import Totals
 
 __all__ = ["Run", "Totals"]
@@ -82,7 +82,7 @@ class Run:
         self._pending: dict[str, _Pending] = {}
         self._later: dict[str, list[Decision]] = {}
         self._answered: set[str] = set()
-        self._planner = Planner(job, ledger, engine.identity)
+        self._planner = Planner(job, ledger, engine.identity, longdocs.rule_of(engine))
         reading = reading if reading is not None else InProcess()
         suspects = self._attempts.suspects
         self._intake = Intake(self._planner, reading, job.read_limits, keep_going, suspects)
@@ -169,12 +169,15 @@ class Run:
 
     def _suspect(self, decision: Decision) -> None:
         """Take it last; or never again, if it crashed the process too often."""
-        crashes = self._attempts.crashes(decision.key)
-        allowed = max(CRASHES, self.job.max_attempts if self.job.retry_failed else 0)
-        if crashes >= allowed and not self.job.force:
+        if self._is_poison(decision.key):
+            crashes = self._attempts.crashes(decision.key)
             self._refuse(decision._replace(attempt=crashes), "poison")
         else:
             self._later.setdefault(decision.key, []).append(decision)
+
+    def _is_poison(self, key: str) -> bool:
+        allowed = max(CRASHES, self.job.max_attempts if self.job.retry_failed else 0)
+        return self._attempts.crashes(key) >= allowed and not self.job.force
 
     # -- one document forward -----------------------------------------------------------------
 
@@ -213,13 +216,37 @@ class Run:
                 )
                 check_fits(prompt, self._engine)
         except DocumentError as error:
+            if error.code == "too_long":
+                decision = self._planner.as_long(decision)
             self._refuse(decision, error.code, document)
             return None
+        if longdocs.parts_of(self._engine, prompt):
+            decision = self._planner.as_long(decision)
+            prompt = prompt.model_copy(update={"id": decision.key})
+            if self._is_settled(decision):
+                return None
         seconds = decided.seconds + time.perf_counter() - started
         # Bytes and pixels are dropped here: many documents wait, and the prompt has them.
         held = decision._replace(blob=None)
         self._pending[decision.key] = _Pending(held, _light(document), prompt.contract, seconds)
         return prompt
+
+    def _is_settled(self, decision: Decision) -> bool:
+        """Whether a document has its place already, now that it has the key of a long one.
+
+        Until it was read it went by another key, under which nothing of it is known.
+        """
+        key = decision.key
+        if (pending := self._pending.get(key)) is not None:
+            pending.followers.append(decision._replace(blob=None))
+        elif self._is_poison(key) or (key in self._attempts.suspects and not self._attempts.alone):
+            self._suspect(decision)
+        elif key in self._answered:
+            self._copy(decision, self._ledger.read(self._ledger.by_key[key]))
+        else:
+            self._attempts.prepare(key)  # in place of the other: this is under way now
+            return False
+        return True
 
     def _awaited(self, document: "Future[Document]") -> bool:
         """Whether a document came; a reader that takes its time does not hold up a stop."""
@@ -234,7 +261,7 @@ class Run:
 
     def _finish(self, pending: _Pending, generation: Generation) -> None:
         started = time.perf_counter()
-        document, decision = pending.document, pending.decision
+        document, decision = covering(pending.document, generation), pending.decision
         try:
             with one_document():
                 verdict = judge(document, pending.contract, generation)

@@ -20,6 +20,8 @@ class Decision(NamedTuple):
     current again), ``duplicate`` (the same bytes have a record under another name, or were
     taken before in this run: then without `entry`), ``infer``,
     or ``refuse`` (`error` says why it cannot be read).
+    `long_key` is the key that it has if its document turns out to be longer than the window and
+    is not simply refused for that.
     """
 
     action: str
@@ -31,6 +33,7 @@ class Decision(NamedTuple):
     entry: Entry | None = None
     attempt: int = 1
     error: str | None = None
+    long_key: str | None = None
 
 
 class Planner:
@@ -38,12 +41,20 @@ class Planner:
 
     Args:
         engine_identity: what of the engine is part of every key.
+        long: what is part of the keys of documents longer than the window; see `longdocs`.
     """
 
-    def __init__(self, job: Job, ledger: Ledger, engine_identity: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        job: Job,
+        ledger: Ledger,
+        engine_identity: dict[str, Any],
+        long: dict[str, Any] | None = None,
+    ) -> None:
         self._job = job
         self._ledger = ledger
         self._settings = job.settings(engine_identity)
+        self._long = long
         self._read_limits = tuple(job.read_limits)
         self._names: set[str] = set()
         self._taken: dict[str, str] = {}
@@ -60,9 +71,11 @@ class Planner:
         version = readers.reader_version(readers.media_type(source))
         key = identity.document_key(self._settings, blob.sha256, version, self._read_limits)
         wanted = Decision("infer", "new", source, name, key, blob, attempt=self._attempt(key))
+        # How long it is, in tokens, is known once it was read; its record knows it now.
+        wanted = wanted._replace(long_key=identity.long_key(key, self._long))
         if key in self._taken:
             return wanted._replace(action="duplicate", why=f"of {self._taken[key]}")
-        known = None if self._job.force else self._known(wanted)
+        known = None if self._job.force else self._known_either(wanted)
         if known is not None:
             return known
         self._taken[key] = source.relative
@@ -70,12 +83,33 @@ class Planner:
             return wanted._replace(why="forced")
         current = self._ledger.current.get(slot_of(source.relative, name))
         if current is not None:
-            wanted = wanted._replace(why="retry" if current.key == key else "changed")
+            same = current.key in (key, wanted.long_key)
+            wanted = wanted._replace(why="retry" if same else "changed")
         return wanted
+
+    def as_long(self, decision: Decision) -> Decision:
+        """The decision, now that its document is known to be longer than the window."""
+        key = decision.long_key
+        if key is None:
+            return decision
+        return decision._replace(key=key, long_key=None, attempt=self._attempt(key))
 
     def _attempt(self, key: str) -> int:
         earlier = self._ledger.by_key.get(key)
         return earlier.attempt + 1 if earlier and earlier.status == "failed" else 1
+
+    def _known_either(self, wanted: Decision) -> Decision | None:
+        """As `_known`, whether the document proved to be long or not.
+
+        That it is too long does not stand where long documents are read.
+        """
+        if wanted.long_key is None:
+            return self._known(wanted)
+        if (known := self._known(self.as_long(wanted))) is not None:
+            return known
+        known = self._known(wanted)
+        too_long = known and known.entry and known.entry.error == "too_long"
+        return None if too_long else known
 
     def _known(self, wanted: Decision) -> Decision | None:
         """The decision where the ledger has a record of the key that may stand."""

@@ -72,6 +72,7 @@ def make_record(
         attempt=decision.attempt,
         output=verdict.output,
         raw_text=generation.text if generation else None,
+        parts=generation.parts if generation else (),
         evidence="quotes" if verdict.quotes else "none",
         quotes=verdict.quotes,
         flags=verdict.flags,

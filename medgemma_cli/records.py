@@ -136,6 +136,26 @@ class Document(Frozen):
         """The page, from 1, of a character of the text; None where there are no pages."""
         return bisect_right(self.pages, at) or None
 
+    def covered(self, shown: int) -> dict[str, tuple[int, int]]:
+        """The coverage where only so many characters of the text, and every image, are shown.
+
+        A page counts as seen if all of its text is, or if it is an image.
+        """
+        if shown >= len(self.text):
+            return self.coverage
+        seen = {**self.coverage, "characters": (shown, len(self.text))}
+        if self.pages and "pages" in self.coverage:
+            ends = [*self.pages[1:], len(self.text)]
+            pictures = {image.page for image in self.images}
+            pairs = zip(self.pages, ends, strict=True)
+            unseen = sum(
+                start < end and end > shown and page not in pictures
+                for page, (start, end) in enumerate(pairs, 1)
+            )
+            before, total = self.coverage["pages"]
+            seen["pages"] = (max(before - unseen, 0), total)
+        return seen
+
 
 class Contract(Frozen):
     """What the answer must look like: free text, or JSON of the given JSON Schema.
@@ -152,13 +172,17 @@ class Contract(Frozen):
 
 
 class Limits(Frozen):
-    """How to generate. A temperature of 0 is greedy decoding."""
+    """How to generate. A temperature of 0 is greedy decoding.
+
+    `max_input_tokens` is the longest prompt that may be shown; None: what the window leaves.
+    """
 
     max_new_tokens: int = 700
     min_new_tokens: int = 0
     temperature: float = 0.0
     top_p: float = 1.0
     seed: int = 0
+    max_input_tokens: int | None = None
 
 
 class Prompt(Frozen):
@@ -186,6 +210,36 @@ class Usage(Frozen):
     images: int = 0
 
 
+class Place(Frozen):
+    """Where a quote of an answer stands in the document's text, in code points.
+
+    `where` is the path of its finding in the output, as `Quote` has it.
+    """
+
+    where: str
+    quote: str = Field(repr=False)
+    start: int
+    end: int
+
+
+class PartAnswer(Frozen):
+    """What was answered about a part of a long document: code points `start` to `end` of it."""
+
+    start: int
+    end: int
+    output: dict[str, Any] = Field(repr=False)
+
+
+class LeftOut(Frozen):
+    """What parts of a long document gave and the answer about all of it has no room for.
+
+    `where` is the field; `said` has the words of each item, quotes apart.
+    """
+
+    where: str
+    said: tuple[str, ...] = Field(repr=False)
+
+
 class ChoiceScore(Frozen):
     """The probabilities of a choice's options, which sum to 1.
 
@@ -204,7 +258,10 @@ class Generation(Frozen):
 
     `tokens` has, for each token that the model chose, the end of its text in characters and its
     natural logarithm of probability, before any constraint; both are empty where an engine cannot
-    tell. `attempts` counts the answers asked for.
+    tell. `attempts` counts the answers asked for. Of a document that was read in parts, `places`
+    has where the quotes were found, `parts` what was answered about each, `left_out` what of that
+    the whole has no room for; of one that was not read to its end, `shown` has how many characters
+    of its text were.
     """
 
     id: str
@@ -217,6 +274,10 @@ class Generation(Frozen):
     choices: tuple[ChoiceScore, ...] = ()
     tokens: tuple[tuple[int, float], ...] = Field(default=(), repr=False)
     attempts: int = 1
+    places: tuple[Place, ...] = Field(default=(), repr=False)
+    shown: int | None = None
+    parts: tuple[PartAnswer, ...] = Field(default=(), repr=False)
+    left_out: tuple[LeftOut, ...] = ()
 
 
 class AdapterInfo(Frozen):
@@ -316,6 +377,7 @@ class Record(Frozen):
     reused: bool = False
     output: dict[str, Any] | None = None
     raw_text: str | None = None
+    parts: tuple[PartAnswer, ...] = ()
     evidence: Literal["quotes", "none"] = "none"
     quotes: tuple[Quote, ...] = ()
     flags: tuple[Flag, ...] = ()

@@ -228,7 +228,7 @@ def quotes_in(contract: Contract) -> bool:
 
 def test_all_are_packaged() -> None:
     """The templates that the documentation names are there."""
-    assert PACKAGED == ["general", "handoff", "labs", "radiology", "screen", "summarize"]
+    assert PACKAGED == ["general", "handoff", "labs", "merge", "radiology", "screen", "summarize"]
 
 
 @pytest.mark.parametrize("name", PACKAGED)

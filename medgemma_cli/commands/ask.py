@@ -39,6 +39,8 @@ def ask(
     json_record: Annotated[
         bool, o.option("--json", help="The record on stdout, in place of the answer.")
     ] = False,
+    on_long: o.OnLongOption = o.OnLong.SPLIT,
+    max_input_tokens: o.MaxInputTokens = None,
     encoding: o.Encoding = None,
     max_bytes: o.MaxBytes = 50_000_000,
     max_pixels: o.MaxPixels = 64_000_000,
@@ -75,7 +77,9 @@ def ask(
         _tell_refusal(refused, json_record=json_record, kept=out is not None, quiet=quiet)
         raise typer.Exit(OK)
     chosen = wiring.load_template(template, system)
-    limits = wiring.make_limits(chosen, max_new_tokens, min_new_tokens, temperature, top_p, seed)
+    limits = wiring.make_limits(
+        chosen, max_new_tokens, min_new_tokens, temperature, top_p, seed, max_input_tokens
+    )
     read_limits = wiring.make_read_limits(encoding, max_bytes, max_pixels, max_pages)
     job = Job(template=chosen, limits=limits, read_limits=read_limits, question=question)
     reporter = reporter_for(quiet=quiet, verbose=False)
@@ -94,6 +98,7 @@ def ask(
         max_attempts=max_attempts,
         reporter=reporter,
     )
+    made = wiring.taking_long(made, on_long)
     try:
         record = _ask(job, made, [*(files or []), *(images or [])], out, stream=not json_record)
     finally:

@@ -39,6 +39,14 @@ class EngineChoice(StrEnum):
     echo = "echo"
 
 
+class OnLong(StrEnum):
+    """What is done with a document longer than the window."""
+
+    SPLIT = "split"
+    FAIL = "fail"
+    HEAD = "head"
+
+
 class Fsync(StrEnum):
     """When to wait for the disk."""
 
@@ -123,6 +131,23 @@ MaxAttempts = Annotated[
         panel=GENERATION_PANEL,
         min=1,
         help="Runs that try a document; without a grammar, answers too.",
+    ),
+]
+OnLongOption = Annotated[
+    OnLong,
+    option(
+        "--on-long",
+        panel=INPUT_PANEL,
+        help="A document longer than the window: split (in parts), head (its beginning), fail.",
+    ),
+]
+MaxInputTokens = Annotated[
+    int | None,
+    option(
+        "--max-input-tokens",
+        panel=INPUT_PANEL,
+        min=1,
+        help="Longer prompts count as longer than the window.",
     ),
 ]
 Encoding = Annotated[

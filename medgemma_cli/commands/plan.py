@@ -56,6 +56,8 @@ def plan(
     text_column: o.TextColumn = None,
     id_column: o.IdColumn = None,
     image_column: o.ImageColumn = None,
+    on_long: o.OnLongOption = o.OnLong.SPLIT,
+    max_input_tokens: o.MaxInputTokens = None,
     encoding: o.Encoding = None,
     max_bytes: o.MaxBytes = 50_000_000,
     max_pixels: o.MaxPixels = 64_000_000,
@@ -95,7 +97,9 @@ def plan(
     chosen = wiring.load_template(template, system)
     job = Job(
         template=chosen,
-        limits=wiring.make_limits(chosen, max_new_tokens, min_new_tokens, temperature, top_p, seed),
+        limits=wiring.make_limits(
+            chosen, max_new_tokens, min_new_tokens, temperature, top_p, seed, max_input_tokens
+        ),
         read_limits=wiring.make_read_limits(encoding, max_bytes, max_pixels, max_pages),
         question=question,
         force=force,
@@ -119,6 +123,7 @@ def plan(
             if engine == "echo"
             else _local(model, revision, offline, reporter, max_attempts, adapter, options)
         )
+        made = wiring.taking_long(made, on_long)
         forecasts = list(_foresee(job, out, made, sources, reporter))
         summary = summarise(forecasts)
         needs = None
@@ -194,12 +199,13 @@ def _foresee(
 ) -> "Iterator[Forecast]":
     from medgemma_cli import forecast
     from medgemma_cli.ledger import Ledger
+    from medgemma_cli.longdocs import rule_of
     from medgemma_cli.planning import Planner
     from medgemma_cli.readers.pool import ReaderPool
 
     total = sum(1 for _ in sources) if reporter.wants_total else 0
     with Ledger(out, read_only=True) as ledger, ReaderPool() as reading:
-        planner = Planner(job, ledger, engine.identity)
+        planner = Planner(job, ledger, engine.identity, rule_of(engine))
         foreseen = forecast.foresee(job, planner, engine, sources, reading)
         for done, one in enumerate(foreseen, 1):
             reporter.step("counting tokens", done, total)

@@ -86,6 +86,8 @@ def print_text(told: Told) -> None:
 
 def _row(one: "Forecast") -> tuple[str, ...]:
     notes = [f"{seen} of {of} {unit}" for unit, seen, of in one.partial]
+    if one.parts > 1:
+        notes.append(f"{one.parts} parts")
     if one.action != "infer" and one.why != "new":
         notes.insert(0, visible(one.why))
     what = one.status or ("to do" if one.action == "infer" else one.action)

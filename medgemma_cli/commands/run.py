@@ -89,6 +89,8 @@ def run(
     text_column: o.TextColumn = None,
     id_column: o.IdColumn = None,
     image_column: o.ImageColumn = None,
+    on_long: o.OnLongOption = o.OnLong.SPLIT,
+    max_input_tokens: o.MaxInputTokens = None,
     encoding: o.Encoding = None,
     max_bytes: o.MaxBytes = 50_000_000,
     max_pixels: o.MaxPixels = 64_000_000,
@@ -156,7 +158,9 @@ def run(
     chosen = wiring.load_template(template, system)
     job = Job(
         template=chosen,
-        limits=wiring.make_limits(chosen, max_new_tokens, min_new_tokens, temperature, top_p, seed),
+        limits=wiring.make_limits(
+            chosen, max_new_tokens, min_new_tokens, temperature, top_p, seed, max_input_tokens
+        ),
         read_limits=wiring.make_read_limits(encoding, max_bytes, max_pixels, max_pages),
         question=question,
         force=force,
@@ -199,6 +203,7 @@ def run(
         max_attempts=max_attempts,
         reporter=reporter,
     )
+    made = wiring.taking_long(made, on_long)
     raise typer.Exit(
         plan(job, out, made, sources, json_lines=json_lines, fresh=fresh)
         if dry_run

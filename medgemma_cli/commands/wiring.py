@@ -7,7 +7,7 @@ from medgemma_cli.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
     from medgemma_cli.adapters import Adapter
-    from medgemma_cli.commands.options import EngineChoice, PrecisionChoice
+    from medgemma_cli.commands.options import EngineChoice, OnLong, PrecisionChoice
     from medgemma_cli.engines.base import Engine
     from medgemma_cli.models import Checkpoint
     from medgemma_cli.progress import Reporter
@@ -85,6 +85,16 @@ def make_engine(
     return Retrying(made, max_attempts)
 
 
+def taking_long(engine: "Engine", on_long: "OnLong") -> "Engine":
+    """The engine, with documents longer than its window taken as `--on-long` says."""
+    if on_long == "fail":
+        return engine
+    from medgemma_cli import templates
+    from medgemma_cli.longdocs import MERGE, LongDocuments
+
+    return LongDocuments(engine, "head" if on_long == "head" else "split", templates.load(MERGE))
+
+
 def find_adapter(
     folder: Path | None, checkpoint: "Checkpoint", reporter: "Reporter"
 ) -> "Adapter | None":
@@ -120,6 +130,7 @@ def make_limits(
     temperature: float,
     top_p: float,
     seed: int,
+    max_input_tokens: int | None = None,
 ) -> "Limits":
     """The template's own budget, unless one was asked for."""
     from medgemma_cli.records import Limits
@@ -130,6 +141,7 @@ def make_limits(
         temperature=temperature,
         top_p=top_p,
         seed=seed,
+        max_input_tokens=max_input_tokens,
     )
     if limits.min_new_tokens > limits.max_new_tokens:
         raise UsageError(

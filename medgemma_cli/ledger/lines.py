@@ -28,6 +28,7 @@ class Entry(NamedTuple):
     attempt: int
     created: str
     offset: int
+    error: str | None = None
 
 
 def slot_of(source: str, summary: str | None) -> str:
@@ -46,7 +47,13 @@ def entry_of(line: dict[str, Any], offset: int) -> Entry:
         line["attempt"],
         line["created"],
         offset,
+        _code(line.get("error")),
     )
+
+
+def _code(error: object) -> str | None:
+    code = error.get("code") if isinstance(error, dict) else None
+    return code if isinstance(code, str) else None
 
 
 def entry_for(record: Record, offset: int) -> Entry:
@@ -60,6 +67,7 @@ def entry_for(record: Record, offset: int) -> Entry:
         record.attempt,
         record.created,
         offset,
+        record.error.code if record.error else None,
     )
 
 

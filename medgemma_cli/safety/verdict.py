@@ -7,6 +7,7 @@ from medgemma_cli import contracts, decoding
 from medgemma_cli.records import Contract, Document, Flag, Generation, Quote, Status
 from medgemma_cli.safety.grounding import check, check_quotes
 from medgemma_cli.safety.header import BURNED_IN, burned_in, check_header
+from medgemma_cli.safety.joined import check_joined
 from medgemma_cli.safety.triage import triage, triage_output
 
 
@@ -33,9 +34,9 @@ def judge(document: Document, contract: Contract, generation: Generation) -> Ver
 
     `flagged` from a flag of severity `review` upwards. Covers the shape of the output, verbatim
     quotes, the facts of the output against the text, what a DICOM header says against the output,
-    choices by their probabilities, truncation, partial reading, injected instructions,
-    emergencies in the document, and outputs that instruct their reader; see `grounding`, `header`
-    and `triage` for what they do not cover.
+    choices by their probabilities, truncation, partial reading, what was left out where parts were
+    joined, injected instructions, emergencies in the document, and outputs that instruct their
+    reader; see `grounding`, `header`, `joined` and `triage` for what they do not cover.
     """
     if generation.error:
         return Verdict("failed", flags=tuple(triage(document.text)), error=generation.error)
@@ -47,7 +48,7 @@ def judge(document: Document, contract: Contract, generation: Generation) -> Ver
         return Verdict("failed", error="empty_output")
     output, confidence, doubts = decoding.settle(contract, generation, output)
     quoted = list(decoding.quotes(contract, output.fields))
-    found, flags = check_quotes(quoted, document.text)
+    found, flags = check_quotes(quoted, document.text, generation.places)
     quotes = [quote.model_copy(update={"page": document.page_of(quote.start)}) for quote in found]
     grounds = _grounds(document, contract, output.fields)
     flags = [
@@ -137,6 +138,13 @@ def _alternatives(nodes: list[dict[str, Any]], defined: dict[str, Any]) -> list[
     return found
 
 
+def covering(document: Document, generation: Generation) -> Document:
+    """The document, its coverage told by what of its text was shown."""
+    if generation.shown is None:
+        return document
+    return document.model_copy(update={"coverage": document.covered(generation.shown)})
+
+
 def _completeness(
     document: Document, contract: Contract, generation: Generation, output: decoding.Output
 ) -> list[Flag]:
@@ -148,6 +156,7 @@ def _completeness(
     if bare and contracts.wants_quotes(contract.block):
         why = "Nothing of the text can be quoted; what is said of it has no evidence."
         flags.append(Flag(rule="no_quotable_text", severity="review", where="source", why=why))
+    flags += check_joined(contract, generation, output.fields)
     if generation.finish_reason == "length" or "shortened" in generation.degraded:
         why = "The answer ends at --max-new-tokens; what it would have said after is missing."
         flags.append(Flag(rule="truncated", severity="review", where="output", why=why))

@@ -118,6 +118,7 @@ def _of_sentence(text: Analysis, sentence: Sentence, own: list[Allergy]) -> Iter
             yield allergy._replace(sure=not state & context.POSSIBLE)
 
 
+_LONGEST_LIST = 10_000
 _SECTIONS = ("intolerances", "adverse reactions", "adverse drug reactions", "sensitivities")
 
 
@@ -130,6 +131,8 @@ def _is_listed(text: Analysis, sentence: Sentence) -> bool:
     section = sentence.section
     if ("allerg" not in section and section not in _SECTIONS) or sentence.start < sentence.opened:
         return False
+    if sentence.start - sentence.opened > _LONGEST_LIST:
+        return False  # and the cost does not grow with the text
     above = text.text[sentence.opened : sentence.start].replace("\r", "")
     lines = above.split("\n")
     if lines[0].strip(" \t*|:"):
