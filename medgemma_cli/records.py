@@ -75,11 +75,28 @@ class Image(Frozen):
     label: str = Field(default="", pattern=r"^[A-Za-z0-9 ]{0,60}$")
 
 
+class Slide(Frozen):
+    """Which patches of a whole-slide image were shown; lengths in pixels of its finest level.
+
+    `places` are their top left corners (x, y), `side` is how long each is; `microns` are micrometres
+    a pixel, known from the header (``mpp``), from the objective's power there, or assumed.
+    """
+
+    width: int = Field(gt=0)
+    height: int = Field(gt=0)
+    side: int = Field(gt=0)
+    microns: float = Field(gt=0, lt=1000)
+    known: Literal["mpp", "objective", "assumed"]
+    seed: int
+    places: tuple[tuple[int, int], ...]
+
+
 class Document(Frozen):
     """What a reader made of a source. `text` is code points as read; offsets count in it.
 
     `pages` has where in it each page begins, a page without text where the next one does;
-    `header` is what a DICOM header says of modality, body part and side.
+    `header` is what a DICOM header says of modality, body part and side; `slide` where on a slide
+    the images are.
     """
 
     source: Source
@@ -92,6 +109,7 @@ class Document(Frozen):
     degraded: tuple[str, ...] = ()
     pages: tuple[int, ...] = ()
     header: dict[str, str] = Field(default_factory=dict)
+    slide: Slide | None = None
 
     def page_of(self, at: int) -> int | None:
         """The page, from 1, of a character of the text; None where there are no pages."""
@@ -280,6 +298,8 @@ class Record(Frozen):
     bytes: int | None = None
     media_type: str | None = None
     header: dict[str, str] | None = None
+    slide: Slide | None = None
+    views: str | None = None
     template: TemplateInfo
     model: ModelInfo
     status: Status

@@ -28,6 +28,7 @@ class Entry(NamedTuple):
     attempt: int
     created: str
     offset: int
+    views: bool = False
 
 
 def slot_of(source: str, summary: str | None) -> str:
@@ -46,6 +47,7 @@ def entry_of(line: dict[str, Any], offset: int) -> Entry:
         line["attempt"],
         line["created"],
         offset,
+        line.get("views") is not None,
     )
 
 
@@ -60,6 +62,7 @@ def entry_for(record: Record, offset: int) -> Entry:
         record.attempt,
         record.created,
         offset,
+        record.views is not None,
     )
 
 
