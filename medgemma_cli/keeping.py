@@ -95,7 +95,7 @@ class Keeper:
         return views.sheet(images, key) if images else None
 
     def _free(self, name: str) -> bool:
-        """Whether nothing stands there, or a sheet: of a record that a kill took, its key is gone."""
+        """Whether nothing stands there, or a sheet, perhaps of a record that a kill prevented."""
         path = self._ledger.out / name
         try:
             summaries.check_parents(self._ledger.out, name)

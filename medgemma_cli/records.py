@@ -78,8 +78,9 @@ class Image(Frozen):
 class Slide(Frozen):
     """Which patches of a whole-slide image were shown; lengths in pixels of its finest level.
 
-    `places` are their top left corners (x, y), `side` is how long each is; `microns` are micrometres
-    a pixel, known from the header (``mpp``), from the objective's power there, or assumed.
+    `places` are their top left corners (x, y), `side` is how long each is; `microns` are
+    micrometres a pixel, known from the header (``mpp``), from the objective's power there, or
+    assumed.
     """
 
     width: int = Field(gt=0)

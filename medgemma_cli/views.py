@@ -1,8 +1,9 @@
-"""What the model saw, as one small JPEG sheet beside the summary: slices, patches, pages, pictures.
+"""What the model saw, as one small JPEG sheet beside the summary: slices, patches, pages.
 
-Each picture stands with the words that the prompt has after it (`SLICE 3`, `PATCH 12`, `PAGE 2`), so
-that an answer's mention of one can be looked up. A sheet shows a patient's images. Its first segment
-is a comment with the key of its record and a hash of all that follows, by which it is known.
+Each picture stands with the words that the prompt has after it (`SLICE 3`, `PATCH 12`, `PAGE 2`),
+so that an answer's mention of one can be looked up. A sheet shows a patient's images. Its first
+segment is a comment with the key of its record and a hash of all that follows, by which it is
+known.
 """
 
 import hashlib

@@ -72,12 +72,12 @@ def ask(
 
     if not question.strip():
         raise UsageError("The question is empty.", "Put it in quotes after `ask`.")
-    if keep_views and out is None:
-        raise UsageError("--keep-views has no folder to keep them in.", "Give one with -o.")
     # Before anything that can fail: no missing file or model may stand before an emergency.
     if refused := _refused(question, template):
         _tell_refusal(refused, json_record=json_record, kept=out is not None, quiet=quiet)
         raise typer.Exit(OK)
+    if keep_views and out is None:
+        raise UsageError("--keep-views has no folder to keep them in.", "Give one with -o.")
     chosen = wiring.load_template(template, system)
     limits = wiring.make_limits(chosen, max_new_tokens, min_new_tokens, temperature, top_p, seed)
     read_limits = wiring.make_read_limits(

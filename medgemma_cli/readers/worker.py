@@ -2,8 +2,9 @@
 
 It speaks over one socket, in frames. A task is a JSON object ({kind, limits, seconds, shown,
 slide}) and the bytes, of a series those of each of its files; of a slide the files are opened here.
-The answer is a JSON object ({code} or {coverage, degraded, header, pages, slide, images}), the text,
-and each image's pixels. Nothing is unpickled on either side: what is decoded here may be hostile.
+The answer is a JSON object ({code} or {coverage, degraded, header, pages, slide, images}), the
+text, and each image's pixels. Nothing is unpickled on either side: what is decoded here may be
+hostile.
 """
 
 import contextlib

@@ -1,10 +1,11 @@
 """Where on a slide there is tissue, and which patches of it are shown.
 
-Tissue is stained and glass is not: HSV saturation over Otsu's threshold (Otsu 1979, IEEE Trans. SMC
-9:62), on a low-power picture smoothed by a median, as CLAM finds it (Lu et al. 2021, Nature
-Biomedical Engineering 5:555), whose fixed threshold of 8 is the least taken here: a picture of glass
-alone has a threshold, too. Black is no tissue. Covers stained sections in bright field. Does not
-cover fluorescence, nor ink, folds and coverslip edges, which are coloured and so count as tissue.
+Tissue is stained and glass is not: HSV saturation over Otsu's threshold (Otsu 1979, IEEE Trans.
+SMC 9:62), on a low-power picture smoothed by a median, as CLAM finds it (Lu et al. 2021, Nature
+Biomedical Engineering 5:555), whose fixed threshold of 8 is the least taken here: a picture of
+glass alone has a threshold, too. Black is no tissue. Covers stained sections in bright field. Does
+not cover fluorescence, nor ink, folds and coverslip edges, which are coloured and so count as
+tissue.
 """
 
 import hashlib
