@@ -82,7 +82,7 @@ def test_pictures_have_a_sheet_and_texts_have_none(scans: Path, out: Path) -> No
 def test_pages_of_a_scanned_document(tmp_path: Path, out: Path) -> None:
     """A page that went to the model as a picture is on the sheet."""
     (tmp_path / "in").mkdir()
-    (tmp_path / "in" / "fax.pdf").write_bytes(pdfs.pdf(pdfs.scan()))
+    (tmp_path / "in" / "fax.pdf").write_bytes(pdfs.pdf([pdfs.scan()]))
     keep(out, tmp_path / "in")
     assert_kept(out, "fax.pdf")
     assert Pillow.open(out / "fax.pdf.views.jpg").width >= 1024

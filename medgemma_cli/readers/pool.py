@@ -32,6 +32,7 @@ _START_SECONDS = 60
 _TRIES = 2
 # What a terminal or a service manager sends to all processes: the parent decides.
 _OUTSIDE = {signal.SIGINT, signal.SIGTERM}
+_ABORTED = (-signal.SIGABRT, -signal.SIGTRAP)  # the latter is how GLib ends
 _SECRETS = ("HF_", "HUGGING_FACE_")
 
 
@@ -135,7 +136,7 @@ class ReaderPool:
                 ended = self._drop(process)
                 if ended == -signal.SIGXCPU:
                     raise DocumentError("timeout") from None
-                if ended == -signal.SIGABRT and readers.aborts(kind):
+                if ended in _ABORTED and readers.aborts(kind):
                     raise DocumentError("limit") from None
                 late = isinstance(error, TimeoutError) or ended == -signal.SIGALRM
                 code = "timeout" if late else "reader_crashed"
@@ -268,7 +269,7 @@ class _Process:
             degraded=tuple(head["degraded"]),
             pages=_places(head["pages"], len(text)),
             header=head["header"],
-            slide=_slide(head["slide"], len(images), coverage),
+            slide=_slide(head.get("slide"), len(images), coverage),
         )
 
     def _image(self, width: int, height: int, page: int | None, label: str) -> Image:

@@ -132,9 +132,10 @@ def _answer(read: Callable[..., Content], *args: Any) -> list[Any]:
         "degraded": content.degraded,
         "header": content.header,
         "pages": content.pages,
-        "slide": content.slide.model_dump() if content.slide else None,
         "images": [[i.width, i.height, i.page, i.label] for i in content.images],
     }
+    if content.slide is not None:
+        head["slide"] = content.slide.model_dump()
     return [head, text, *(image.rgb for image in content.images)]
 
 

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from outcomes import Line, Outcome, Run, contents
+from outcomes import Outcome, Run, contents
 from slide_kit import aperio, glass
 
 # The engine answers with the kinds and words of the prompt's parts, in order.
@@ -32,10 +32,9 @@ def shown(run: Run, folder: Path, *args: str) -> Outcome:
 
 
 @pytest.fixture
-def specimen(folder: Path) -> Line:
+def specimen(folder: Path) -> None:
     """The folder has a slide."""
     (folder / "a.svs").write_bytes(SPECIMEN)
-    return {}
 
 
 @pytest.mark.usefixtures("specimen")

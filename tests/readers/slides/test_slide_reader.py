@@ -29,6 +29,7 @@ from medgemma_cli.readers.limits import ReadLimits
 from medgemma_cli.readers.pool import ReaderPool
 from medgemma_cli.readers.slides import files
 from medgemma_cli.readers.slides.files import check_same, is_slide, load, packed, unpacked
+from medgemma_cli.records import Row, Source
 
 PATCH = slides.PATCH
 SPECIMEN = glass(1800, 1792, (100, 100, 1700, 1700))
@@ -383,3 +384,14 @@ def test_keys_know_the_library() -> None:
     """Another version of the reader or of OpenSlide is another answer."""
     version = readers.reader_version(slides.KIND)
     assert version.startswith("slides/1 ") and "openslide-bin/" in version
+
+
+def test_a_row_of_a_table_has_no_slide(slide: Path) -> None:
+    """Its image is one picture: the first of a slide's file might be the label."""
+    slide.rename(slide.with_suffix(".tif"))
+    table = slide.with_name("t.csv")
+    row = Source(
+        place=str(table), relative="t.csv#1", origin=f"{table}#1", row=Row(image="slide.tif")
+    )
+    with pytest.raises(DocumentError, match="unsupported"):
+        readers.load(row, LIMITS)
