@@ -8,6 +8,7 @@ from medgemma_cli.committing import has_page
 from medgemma_cli.engines.base import Engine, check_fits
 from medgemma_cli.errors import FAULTS, DocumentError
 from medgemma_cli.job import Job
+from medgemma_cli.keeping import Keeper
 from medgemma_cli.ledger import Entry, Ledger
 from medgemma_cli.planning import Decision
 from medgemma_cli.readers.pool import InProcess, Reading
@@ -33,6 +34,7 @@ def answer(
     if ledger and not ledger.current:
         summaries.refuse_orphans(ledger.out, summaries.sweep(ledger.out))
     version = _version(sources)
+    keeper = Keeper(ledger, wanted=job.keep_views, fsync=job.fsync) if ledger else None
     try:
         document = join(sources, job.read_limits, reading or InProcess())
     except DocumentError as error:
@@ -42,21 +44,24 @@ def answer(
     key = identity.document_key(settings, document.sha256, version, tuple(job.read_limits))
     long_key = identity.long_key(key, longdocs.rule_of(engine))
     entry = _answered(ledger, long_key) or _answered(ledger, key)
-    if ledger and entry:
+    if ledger and keeper and entry:
         known = ledger.read(entry)
         show(known.raw_text or "")
-        current = ledger.current[entry.slot] is entry
-        again = known if current else known.model_copy(update={"reused": True, "created": now()})
-        return again if current else _keep(again, ledger)
+        shown = keeper.copied(known, known.summary, lambda: _fitted(job, engine, document).images)
+        if ledger.current[entry.slot] is entry and shown in (None, known.views):
+            return known
+        changed = {"reused": True, "created": now(), "views": shown or known.views}
+        return _keep(known.model_copy(update=changed), ledger)
     decision = _decision(key, ledger)
     try:
         _check_name(decision, ledger)
-        document = paging.fit(job.template, document, lambda: engine.reads_images)
+        document = _fitted(job, engine, document)
         prompt = templates.render(job.template, document, key, job.limits, job.question)
         if long_key is not None and longdocs.parts_of(engine, prompt):
             decision = _decision(long_key, ledger)
             _check_name(decision, ledger)
             prompt = prompt.model_copy(update={"id": long_key})
+        sheet = keeper.drawn(prompt.images, prompt.id) if keeper else None
         generation = _generate(engine, prompt, show)
     except DocumentError as error:
         verdict = Verdict(FAULTS[error.code].status, error=error.code)
@@ -66,7 +71,12 @@ def answer(
     record = make_record(
         job, engine.info, decision, verdict, document=document, generation=generation
     )
-    return _keep(record, ledger)
+    return _keep(keeper.kept(record, sheet) if keeper else record, ledger)
+
+
+def _fitted(job: Job, engine: Engine, document: Document) -> Document:
+    """As the model is shown it."""
+    return paging.fit(job.template, document, lambda: engine.reads_images)
 
 
 def _version(sources: Sequence[Source]) -> str:
@@ -116,6 +126,7 @@ def join(sources: Sequence[Source], limits: readers.ReadLimits, reading: Reading
         # Of several documents, a page's number would not say whose it is.
         pages=documents[0].pages if len(documents) == 1 else (),
         header=documents[0].header if len(documents) == 1 else {},
+        slide=documents[0].slide if len(documents) == 1 else None,
     )
 
 

@@ -229,6 +229,22 @@ FAULTS: dict[str, Fault] = {
         "The DICOM file is packed in a way not read here; pip install 'medgemma-cli[dicom]' reads "
         "more, or export it uncompressed.",
     ),
+    "no_slide_reader": Fault(
+        "read",
+        "rejected",
+        "Slides need packages that are not there: pip install 'medgemma-cli[slides]'.",
+    ),
+    "slide_too_large": Fault(
+        "read", "rejected", "The slide is over --max-slide-bytes; raise that, or export a part."
+    ),
+    "slide_corrupt": Fault(
+        "read",
+        "rejected",
+        "The file is no slide of a kind read here, damaged or cut short; copy or export it again.",
+    ),
+    "no_tissue": Fault(
+        "read", "rejected", "No tissue was found on the slide; export its regions as PNG."
+    ),
     "timeout": Fault(
         "read", "rejected", "Reading it took too long; save it again plainly, or convert it."
     ),

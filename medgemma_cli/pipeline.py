@@ -18,13 +18,23 @@ from medgemma_cli.engines.base import Engine, always, check_fits
 from medgemma_cli.errors import FAULTS, DocumentError, one_document
 from medgemma_cli.intake import Decided, Intake
 from medgemma_cli.job import Job
+from medgemma_cli.keeping import Keeper
 from medgemma_cli.ledger import CRASHES, Attempts, DamagedRecordError, Entry, Ledger
 from medgemma_cli.planning import Decision, Planner
 from medgemma_cli.progress import Reporter
 from medgemma_cli.projection import Projection
 from medgemma_cli.readers.pool import InProcess, Reading
 from medgemma_cli.recording import make_record, now, reading_of
-from medgemma_cli.records import Contract, Document, Generation, Prompt, Record, Seconds, Source
+from medgemma_cli.records import (
+    Contract,
+    Document,
+    Generation,
+    Image,
+    Prompt,
+    Record,
+    Seconds,
+    Source,
+)
 from medgemma_cli.safety.verdict import Verdict, covering, judge
 from medgemma_cli.totals import Totals
 
@@ -41,6 +51,7 @@ class _Pending:
     document: Document
     contract: Contract
     read_seconds: float
+    sheet: bytes | None = None
     followers: list[Decision] = field(default_factory=list)
 
 
@@ -83,10 +94,11 @@ class Run:
         self._later: dict[str, list[Decision]] = {}
         self._answered: set[str] = set()
         self._planner = Planner(job, ledger, engine.identity, longdocs.rule_of(engine))
-        reading = reading if reading is not None else InProcess()
+        reading = self._reading = reading if reading is not None else InProcess()
         suspects = self._attempts.suspects
         self._intake = Intake(self._planner, reading, job.read_limits, keep_going, suspects)
         self._projection = Projection(ledger, fsync=job.fsync)
+        self._keeper = Keeper(ledger, wanted=job.keep_views, fsync=job.fsync)
         self._committer = Committer(ledger, self._tell, fsync=job.fsync)
         self._telling = threading.Lock()
 
@@ -111,8 +123,8 @@ class Run:
             self._suspects_alone()
         waiting = sum(1 + len(pending.followers) for pending in self._pending.values())
         self.totals.left += self._intake.left + waiting + sum(map(len, self._later.values()))
-        self.totals.rebuilt = self._projection.rebuilt
-        self.totals.altered = self._projection.altered
+        self.totals.rebuilt = self._projection.rebuilt + self._keeper.rebuilt
+        self.totals.altered = self._projection.altered + self._keeper.altered
         return self.totals
 
     def plan(self, sources: Iterable[Source]) -> Iterator[Decision]:
@@ -226,9 +238,12 @@ class Run:
             if self._is_settled(decision):
                 return None
         seconds = decided.seconds + time.perf_counter() - started
+        sheet = self._keeper.drawn(prompt.images, decision.key)
         # Bytes and pixels are dropped here: many documents wait, and the prompt has them.
         held = decision._replace(blob=None)
-        self._pending[decision.key] = _Pending(held, _light(document), prompt.contract, seconds)
+        self._pending[decision.key] = _Pending(
+            held, _light(document), prompt.contract, seconds, sheet
+        )
         return prompt
 
     def _is_settled(self, decision: Decision) -> bool:
@@ -281,6 +296,7 @@ class Run:
             generation=generation,
             seconds=seconds,
         )
+        record = self._keeper.kept(record, pending.sheet)
         self.totals.answered(generation)
         self._answered.add(decision.key)
         self._committer.put(record)
@@ -292,7 +308,7 @@ class Run:
         assert decision.entry is not None
         try:
             if decision.action == "cached":
-                self._keep(decision.entry)
+                self._stands(decision, decision.entry)
             else:
                 record = self._ledger.read(decision.entry)
                 self._copy(decision, record, reused=decision.action == "reuse")
@@ -302,6 +318,31 @@ class Run:
             again = decision._replace(action="infer", entry=None)
             yield from self._forward(self._intake.read(again))
 
+    def _stands(self, decision: Decision, entry: Entry) -> None:
+        """A current record; if its sheet is to be made, with that."""
+        if self._keeper.lacks(entry):
+            record = self._ledger.read(entry)
+            made = self._keeper.copied(record, decision.name, lambda: self._seen(decision))
+            if made is not None and record.views is None:
+                self._copy(decision, record, reused=True)
+                return
+            if made is None and self._keeper.has(record):
+                self._reporter.note("warning: what the model saw could not be shown again")
+        self._keep(entry)
+
+    def _seen(self, decision: Decision) -> tuple[Image, ...]:
+        """What of a source the model would be shown: it is read again.
+
+        Raises:
+            DocumentError: it cannot be read.
+        """
+        if decision.blob is None:
+            return ()
+        limits = self.job.read_limits
+        document = self._reading.submit(decision.source, decision.blob, limits).result()
+        document = paging.fit(self.job.template, document, lambda: self._engine.reads_images)
+        return document.images
+
     def _copy(self, decision: Decision, record: Record, *, reused: bool = False) -> None:
         """Append another name's record, or an earlier one of the same name, as current."""
         try:
@@ -310,6 +351,7 @@ class Run:
             self._refuse(decision, error.code)
             return
         other = record.source if not reused else record.duplicate_of
+        views = self._keeper.copied(record, decision.name, lambda: self._seen(decision))
         copy = record.model_copy(
             update={
                 "source": decision.source.relative,
@@ -317,6 +359,7 @@ class Run:
                 "summary": decision.name,
                 "custom_id": decision.source.custom_id,
                 "reading": reading_of(self.job, decision.source),
+                "views": views,
                 "duplicate_of": other,
                 "reused": reused,
                 "created": now(),

@@ -68,7 +68,7 @@ class Planner:
             key = self._unread_key(source)
             refused = Decision("refuse", error.code, source, name, key, error=error.code)
             return self._known(refused) or refused._replace(attempt=self._attempt(key))
-        version = readers.reader_version(readers.media_type(source))
+        version = readers.reader_version(readers.media_type(source, blob))
         key = identity.document_key(self._settings, blob.sha256, version, self._read_limits)
         wanted = Decision("infer", "new", source, name, key, blob, attempt=self._attempt(key))
         # How long it is, in tokens, is known once it was read; its record knows it now.

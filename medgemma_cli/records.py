@@ -81,6 +81,23 @@ class Image(Frozen):
     label: str = Field(default="", pattern=r"^[A-Za-z0-9 ]{0,60}$")
 
 
+class Slide(Frozen):
+    """Which patches of a whole-slide image were shown; lengths in pixels of its finest level.
+
+    `places` are their top left corners (x, y), `side` is how long each is; `microns` are
+    micrometres a pixel, known from the header (``mpp``), from the objective's power there, or
+    assumed.
+    """
+
+    width: int = Field(gt=0)
+    height: int = Field(gt=0)
+    side: int = Field(gt=0)
+    microns: float = Field(gt=0, lt=1000)
+    known: Literal["mpp", "objective", "assumed"]
+    seed: int
+    places: tuple[tuple[int, int], ...]
+
+
 class Part(Frozen):
     """A piece of a message: the template's own words, the fence around a document, its text, which
     is data, an image slot, or the words beside one (what it is, ``SLICE 3``)."""
@@ -116,8 +133,8 @@ class Document(Frozen):
     """What a reader made of a source. `text` is code points as read; offsets count in it.
 
     `pages` has where in it each page begins, a page without text where the next one does;
-    `header` is what a DICOM header says of modality, body part and side. A chat request has its
-    `request`; its text is what the user says in it.
+    `header` is what a DICOM header says of modality, body part and side; `slide` where on a
+    slide the images are. A chat request has its `request`; its text is what the user says in it.
     """
 
     source: Source
@@ -131,6 +148,7 @@ class Document(Frozen):
     pages: tuple[int, ...] = ()
     header: dict[str, str] = Field(default_factory=dict)
     request: Request | None = None
+    slide: Slide | None = None
 
     def page_of(self, at: int) -> int | None:
         """The page, from 1, of a character of the text; None where there are no pages."""
@@ -369,6 +387,8 @@ class Record(Frozen):
     media_type: str | None = None
     header: dict[str, str] | None = None
     reading: dict[str, Any] | None = None
+    slide: Slide | None = None
+    views: str | None = None
     template: TemplateInfo
     model: ModelInfo
     status: Status

@@ -92,9 +92,10 @@ class Rereading:
             parts=series.files_of(record.origin),
         )
         # No more is read than was then: a file that grew has changed.
-        most = self._limits_of(record)._replace(max_bytes=max(record.bytes or 0, 1))
+        most = max(record.bytes or 0, 1)
+        limits = self._limits_of(record)._replace(max_bytes=most, max_slide_bytes=most)
         try:
-            blob = readers.load(source, most)
+            blob = readers.load(source, limits)
         except DocumentError as error:
             yield from self._unread(record, error.code)
         else:
@@ -104,7 +105,7 @@ class Rereading:
         # A name that is not UTF-8 is kept in a form for reading, not for opening.
         if code == "vanished" and "\\" not in record.origin:
             yield "source_gone", record.source
-        elif code == "too_large":
+        elif code in ("too_large", "slide_too_large"):
             yield "source_changed", record.source
         else:
             self._counts["sources not checked"] += 1

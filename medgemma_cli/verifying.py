@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from medgemma_cli import readers, summaries
+from medgemma_cli import readers, summaries, views
 from medgemma_cli.committing import has_page
 from medgemma_cli.errors import DocumentError
 from medgemma_cli.files import QUARANTINE, make_folder
@@ -45,6 +45,9 @@ FINAL = {
     "record_invalid": "the record does not fit its schema; run its document again with --force",
     "summary_blocked": "something not written here is at the summary's path, or on its way",
     "summary_orphan": "a copy of a summary, or one whose record is gone; it is left",
+    "views_missing": "the sheet of what the model saw is not there; run again to make it",
+    "views_altered": "the sheet of what the model saw is another file; move it and run again",
+    "views_orphan": "a sheet of what a model saw, of no current record; it is left",
     "source_gone": "the source is not where it was read",
     "source_changed": "the source has other bytes than were summarised",
     "quote_not_found": "a quote does not stand where the record says",
@@ -103,6 +106,7 @@ class Verifier:
                 yield Difference("record_invalid", entry.source)
             else:
                 yield from self._summary(entry, record)
+                yield from self._sheet(entry)
 
     def of_the_sources(self, reading: Reading, limits: readers.ReadLimits) -> Iterator[Difference]:
         """Those of each current record's source. Needs no lock: the ledger only grows.
@@ -123,6 +127,10 @@ class Verifier:
                 key = summaries.key_of(self._out / name)
                 if key in self._ledger.by_key:
                     yield Difference("summary_orphan", name)
+        known = {views.name_of(e.slot) for e in self._ledger.current.values() if e.views}
+        for name in sorted(views.walk(self._out)):
+            if name not in known and views.key_of(self._out / name) is not None:
+                yield Difference("views_orphan", name)
         for name in (RECORDS, ATTEMPTS):
             yield from self._permissions(name)
 
@@ -155,6 +163,20 @@ class Verifier:
             yield self._mended(f"summary_{state}", entry.slot, lambda _: self._rewrite(record))
         else:
             yield from self._permissions(entry.slot)
+
+    def _sheet(self, entry: Entry) -> Iterator[Difference]:
+        """Of what the model saw; it follows from the source and not from the ledger."""
+        if not entry.views or entry.slot.startswith("//"):
+            return
+        self.counts["sheets"] += 1
+        name = views.name_of(entry.slot)
+        path = self._out / name
+        state = "altered" if self._blocked(path, name) else views.state(path, entry.key)
+        if state == "current":
+            yield from self._permissions(name)
+        else:
+            kind = "views_missing" if state == "missing" else "views_altered"
+            yield Difference(kind, name)
 
     def _blocked(self, path: Path, slot: str) -> bool:
         """Whether the path leads elsewhere, or something is there that is no file."""

@@ -115,7 +115,9 @@ Temperature = Annotated[
 TopP = Annotated[
     float, option("--top-p", panel=GENERATION_PANEL, min=0.01, max=1, help="Nucleus sampling.")
 ]
-Seed = Annotated[int, option("--seed", panel=GENERATION_PANEL, min=0, help="For sampling.")]
+Seed = Annotated[
+    int, option("--seed", panel=GENERATION_PANEL, min=0, help="For sampling, and patches.")
+]
 Grammar = Annotated[
     bool,
     option(
@@ -184,12 +186,17 @@ MaxPixels = Annotated[
         "--max-pixels",
         panel=INPUT_PANEL,
         min=1,
-        help="Larger images are rejected; a PDF's pages that are pictures have as many in all.",
+        help="Larger images are rejected; pages that are pictures, slices and patches have as many "
+        "in all.",
     ),
 ]
 MaxPages = Annotated[
     int,
     option("--max-pages", panel=INPUT_PANEL, min=1, help="Longer PDFs are rejected."),
+]
+MaxSlideBytes = Annotated[
+    int,
+    option("--max-slide-bytes", panel=INPUT_PANEL, min=1, help="Larger slides are rejected."),
 ]
 Quiet = Annotated[
     bool, option("--quiet", "-q", panel=LEDGER_PANEL, help="No progress, no final line.")
@@ -197,6 +204,14 @@ Quiet = Annotated[
 Verbose = Annotated[
     bool,
     option("--verbose", "-v", panel=LEDGER_PANEL, help="Name each document; a closing table."),
+]
+KeepViews = Annotated[
+    bool,
+    option(
+        "--keep-views",
+        panel=LEDGER_PANEL,
+        help="Keep what the model saw (slices, patches, pages) as a small JPEG beside the summary.",
+    ),
 ]
 FsyncOption = Annotated[
     Fsync,

@@ -62,6 +62,7 @@ def plan(
     max_bytes: o.MaxBytes = 50_000_000,
     max_pixels: o.MaxPixels = 64_000_000,
     max_pages: o.MaxPages = 1000,
+    max_slide_bytes: o.MaxSlideBytes = 10_000_000_000,
     precision: o.PrecisionOption = o.PrecisionChoice.auto,
     double_quant: o.DoubleQuant = True,
     device: o.Device = "auto",
@@ -100,7 +101,9 @@ def plan(
         limits=wiring.make_limits(
             chosen, max_new_tokens, min_new_tokens, temperature, top_p, seed, max_input_tokens
         ),
-        read_limits=wiring.make_read_limits(encoding, max_bytes, max_pixels, max_pages),
+        read_limits=wiring.make_read_limits(
+            encoding, max_bytes, max_pixels, max_pages, max_slide_bytes, seed
+        ),
         question=question,
         force=force,
         retry_failed=retry_failed,

@@ -95,6 +95,7 @@ def run(
     max_bytes: o.MaxBytes = 50_000_000,
     max_pixels: o.MaxPixels = 64_000_000,
     max_pages: o.MaxPages = 1000,
+    max_slide_bytes: o.MaxSlideBytes = 10_000_000_000,
     precision: o.PrecisionOption = o.PrecisionChoice.auto,
     double_quant: o.DoubleQuant = True,
     device: o.Device = "auto",
@@ -140,6 +141,7 @@ def run(
         o.option("--fresh", panel=o.LEDGER_PANEL, help="New ledger; the old goes to quarantine/."),
     ] = False,
     fsync: o.FsyncOption = o.Fsync.always,
+    keep_views: o.KeepViews = False,
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
 ) -> None:
@@ -161,12 +163,15 @@ def run(
         limits=wiring.make_limits(
             chosen, max_new_tokens, min_new_tokens, temperature, top_p, seed, max_input_tokens
         ),
-        read_limits=wiring.make_read_limits(encoding, max_bytes, max_pixels, max_pages),
+        read_limits=wiring.make_read_limits(
+            encoding, max_bytes, max_pixels, max_pages, max_slide_bytes, seed
+        ),
         question=question,
         force=force,
         retry_failed=retry_failed,
         max_attempts=max_attempts,
         fsync=fsync == "always",
+        keep_views=keep_views,
     )
     files = _listed(files_from)
     discover.check_output_folder(paths or [], out, files)

@@ -151,9 +151,14 @@ def make_limits(
 
 
 def make_read_limits(
-    encoding: str | None, max_bytes: int, max_pixels: int, max_pages: int
+    encoding: str | None,
+    max_bytes: int,
+    max_pixels: int,
+    max_pages: int,
+    max_slide_bytes: int,
+    seed: int,
 ) -> "ReadLimits":
-    """Bounds of the readers; checks that the encoding exists."""
+    """Bounds of the readers, and what chooses patches; checks that the encoding exists."""
     import codecs
 
     from medgemma_cli.readers import ReadLimits
@@ -166,7 +171,7 @@ def make_read_limits(
             raise UsageError(
                 "There is no such --encoding.", "Examples: utf-8, cp1252, latin-1, utf-16."
             ) from None
-    return ReadLimits(max_bytes, max_pixels, encoding, max_pages)
+    return ReadLimits(max_bytes, max_pixels, encoding, max_pages, max_slide_bytes, seed)
 
 
 def make_columns(

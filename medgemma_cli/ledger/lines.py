@@ -29,6 +29,7 @@ class Entry(NamedTuple):
     created: str
     offset: int
     error: str | None = None
+    views: bool = False
 
 
 def slot_of(source: str, summary: str | None) -> str:
@@ -48,6 +49,7 @@ def entry_of(line: dict[str, Any], offset: int) -> Entry:
         line["created"],
         offset,
         _code(line.get("error")),
+        line.get("views") is not None,
     )
 
 
@@ -68,6 +70,7 @@ def entry_for(record: Record, offset: int) -> Entry:
         record.created,
         offset,
         record.error.code if record.error else None,
+        record.views is not None,
     )
 
 

@@ -8,12 +8,26 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from medgemma_cli.errors import DocumentError, NoInputError
-from medgemma_cli.readers import dicom, docx, image, mail, pdf, request, row, rtf, text, web
+from medgemma_cli.readers import (
+    dicom,
+    docx,
+    image,
+    mail,
+    pdf,
+    request,
+    row,
+    rtf,
+    slides,
+    text,
+    web,
+)
 from medgemma_cli.readers.dicom import series as slices
 from medgemma_cli.readers.dicom import terms
 from medgemma_cli.readers.dicom.series import Series
 from medgemma_cli.readers.limits import Content, ReadLimits
 from medgemma_cli.readers.loading import load_file, sha256
+from medgemma_cli.readers.slides import files as slide_files
+from medgemma_cli.readers.slides.files import SlideFiles
 from medgemma_cli.records import Document, Source
 
 __all__ = [
@@ -29,7 +43,7 @@ __all__ = [
     "reader_version",
 ]
 
-_MODULES: tuple[Any, ...] = (text, image, pdf, dicom, docx, web, rtf, mail)
+_MODULES: tuple[Any, ...] = (text, image, pdf, dicom, docx, web, rtf, mail, slides)
 MEDIA_TYPES: dict[str, str] = {
     suffix: kind for module in _MODULES for suffix, kind in module.MEDIA_TYPES.items()
 }
@@ -42,25 +56,34 @@ _READERS.update({row.TEXT: row, row.IMAGE: row, request.KIND: request})
 class Blob(NamedTuple):
     """The bytes of one source as they were read, with their SHA-256 in hexadecimal.
 
-    Of a series there are none: its files are read again, one by one, when they are decoded.
+    Of a series there are none: its files are read again, one by one, when they are decoded. Nor
+    are there of a slide, which its reader opens itself.
     """
 
     data: bytes
     sha256: str
     series: Series | None = None
+    slide: SlideFiles | None = None
 
     @property
     def size(self) -> int:
         """Bytes of the source, of all its files."""
-        return len(self.data) if self.series is None else self.series.bytes
+        apart = self.series or self.slide
+        return len(self.data) if apart is None else apart.bytes
 
 
-def media_type(source: Source) -> str:
-    """The media type by file suffix; standard input is plain text."""
+def media_type(source: Source, blob: Blob | None = None) -> str:
+    """The media type by file suffix; standard input is plain text.
+
+    Whether a TIFF is a slide its content says: what was read of it, or, without, what is there.
+    """
     if source.row is not None:
         return row.kind(source.row)
     if source.parts:
         return dicom.SERIES
+    slide = slide_files.is_slide(source.place) if blob is None else blob.slide is not None
+    if slide:
+        return slides.KIND
     return MEDIA_TYPES.get(os.path.splitext(source.place)[1].lower(), "text/plain")
 
 
@@ -91,7 +114,7 @@ def load(source: Source, limits: ReadLimits) -> Blob:
     Raises:
         DocumentError: the source's own error, ``vanished``, ``unreadable``, ``read_error``,
             ``unsupported`` (not a regular file), ``too_large`` (before reading) or ``unstable``;
-            of a row, as `row.load`.
+            of a row, as `row.load`; of a slide, as `slides.files.load`.
     """
     if source.error:
         raise DocumentError(source.error)
@@ -101,6 +124,9 @@ def load(source: Source, limits: ReadLimits) -> Blob:
     if source.parts:
         digest, parts = slices.load(source.parts, limits)
         return Blob(b"", digest, parts)
+    if slide_files.is_slide(source.place):
+        digest, files = slide_files.load(source.place, limits)
+        return Blob(b"", digest, slide=files)
     if source.place == "-":
         if sys.stdin is None:
             raise NoInputError("Standard input is closed.", "Pipe a document into it.")
@@ -118,8 +144,10 @@ def decode(source: Source, blob: Blob, limits: ReadLimits) -> Document:
     Raises:
         DocumentError: a code of the reader, see its module.
     """
+    if blob.slide is not None:
+        return document(source, blob, slides.read(blob.slide, limits))
     if blob.series is None:
-        return document(source, blob, content(media_type(source), blob.data, limits))
+        return document(source, blob, content(media_type(source, blob), blob.data, limits))
     with slices.files(blob.series, limits) as files:
         found = dicom.read_series(files, blob.series.shown, limits)
     return document(source, blob, found)
@@ -141,17 +169,21 @@ def document(source: Source, blob: Blob, content: Content) -> Document:
     """What was found, with where it was found."""
     if blob.series is not None:
         content = blob.series.over(content)
-    kind = media_type(source)
+    kind = media_type(source, blob)
+    images = terms.captioned(content.images, content.header, content.coverage)
+    if content.slide is not None:
+        images = slides.captioned(images, content.slide, content.coverage[slides.UNIT][1])
     return Document(
         source=source,
         sha256=blob.sha256,
         bytes=blob.size,
         media_type=kind,
         text=content.text,
-        images=terms.captioned(content.images, content.header, content.coverage),
+        images=images,
         coverage=content.coverage,
         degraded=content.degraded,
         pages=content.pages,
         header=content.header,
         request=request.parse(blob.data).request if kind == request.KIND else None,
+        slide=content.slide,
     )

@@ -6,7 +6,13 @@ from typing import Any, NamedTuple
 from medgemma_cli import contracts, decoding
 from medgemma_cli.records import Contract, Document, Flag, Generation, Quote, Status
 from medgemma_cli.safety.grounding import check, check_quotes
-from medgemma_cli.safety.header import BURNED_IN, burned_in, check_header
+from medgemma_cli.safety.header import (
+    ASSUMED,
+    BURNED_IN,
+    burned_in,
+    check_header,
+    magnification_assumed,
+)
 from medgemma_cli.safety.joined import check_joined
 from medgemma_cli.safety.triage import triage, triage_output
 
@@ -165,4 +171,6 @@ def _completeness(
         flags.append(Flag(rule="partial_coverage", severity="review", where="source", why=why))
     if BURNED_IN in document.degraded:
         flags.append(burned_in())
+    if ASSUMED in document.degraded:
+        flags.append(magnification_assumed())
     return flags
