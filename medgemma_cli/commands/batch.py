@@ -138,7 +138,7 @@ def batch(
     job = Job(
         template=template,
         limits=wiring.make_limits(template, None, 0, temperature, top_p, seed),
-        read_limits=wiring.make_read_limits(None, max_bytes, max_pixels, 1000),
+        read_limits=wiring.make_read_limits(None, max_bytes, max_pixels, 1000, max_bytes, seed),
         force=force,
         retry_failed=retry_failed,
         max_attempts=max_attempts,
