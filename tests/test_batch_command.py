@@ -1,12 +1,14 @@
 """`medgemma batch` through the command: exit codes, words, and the promise to be run again."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from batch_kit import read, request, write
-from outcomes import ECHO
+from outcomes import ECHO, lines, wait_until
 
 
 def test_a_file_of_run_batch(cli: Callable[..., Any], tmp_path: Path) -> None:
@@ -44,3 +46,22 @@ def test_usage(cli: Callable[..., Any], tmp_path: Path) -> None:
     assert planned.returncode == 0 and "1 infer" in planned.stderr
     assert not (tmp_path / "out" / "records.jsonl").exists()
     assert json.loads((tmp_path / "b.jsonl").read_text())["custom_id"] == "a"
+
+
+def test_killed_halfway(cli: Callable[..., Any], clean_env: dict[str, str], tmp_path: Path) -> None:
+    """A second run meanwhile leaves with 75; after the kill no half file, then each line once."""
+    names = [f"n{number}" for number in range(12)]
+    write(tmp_path / "b.jsonl", [request(name, f"Note {name}.") for name in names])
+    out, command = tmp_path / "out", ("batch", "b.jsonl", "-o", "out", *ECHO)
+    slow = [sys.executable, "-m", "medgemma_cli", *command, "--echo-delay", "2"]
+    with subprocess.Popen(slow, cwd=tmp_path, env=clean_env, stderr=subprocess.DEVNULL) as running:
+        wait_until(lambda: len(lines(out)) >= 2, 60)
+        assert cli(*command).returncode == 75
+        running.kill()
+    done = len(lines(out))
+    assert 2 <= done < 12 and not (out / "results.jsonl").exists()
+    again = cli(*command)
+    assert again.returncode == 0, again.stderr
+    results = read(out / "results.jsonl")
+    assert [line["custom_id"] for line in results] == names
+    assert len({line["key"] for line in lines(out)}) == len(lines(out)) == 12
