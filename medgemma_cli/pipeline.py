@@ -23,7 +23,7 @@ from medgemma_cli.planning import Decision, Planner
 from medgemma_cli.progress import Reporter
 from medgemma_cli.projection import Projection
 from medgemma_cli.readers.pool import InProcess, Reading
-from medgemma_cli.recording import make_record, now
+from medgemma_cli.recording import make_record, now, renamed
 from medgemma_cli.records import Contract, Document, Generation, Prompt, Record, Seconds, Source
 from medgemma_cli.safety.verdict import Verdict, judge
 from medgemma_cli.totals import Totals
@@ -212,7 +212,7 @@ class Run:
                 )
                 check_fits(prompt, self._engine)
         except DocumentError as error:
-            self._refuse(decision, error.code, document)
+            self._refuse(decision._replace(about=error.document), error.code, document)
             return None
         seconds = decided.seconds + time.perf_counter() - started
         # Bytes and pixels are dropped here: many documents wait, and the prompt has them.
@@ -288,6 +288,7 @@ class Run:
                 "origin": decision.source.origin,
                 "summary": decision.name,
                 "custom_id": decision.source.custom_id,
+                "prior": renamed(record.prior, decision.source),
                 "duplicate_of": other,
                 "reused": reused,
                 "created": now(),
@@ -337,4 +338,6 @@ class Run:
 def _light(document: Document) -> Document:
     """The document with its images, but without their pixels."""
     images = tuple(image.model_copy(update={"rgb": b""}) for image in document.images)
-    return document.model_copy(update={"images": images}) if images else document
+    prior = document.prior and _light(document.prior)
+    changes = {"images": images, "prior": prior}
+    return document.model_copy(update=changes) if images or prior else document

@@ -30,7 +30,7 @@ from medgemma_cli.ledger.lines import parse_line, raw_lines
 from medgemma_cli.readers import tables
 from medgemma_cli.readers.dicom import series
 from medgemma_cli.readers.pool import Reading
-from medgemma_cli.records import Document, Record, Source
+from medgemma_cli.records import Document, Prior, Quote, Record, Source, Which
 
 REPAIRABLE = {
     "torn_line": "the last line is unfinished",
@@ -180,41 +180,53 @@ class Verifier:
     def _source(
         self, record: Record, reading: Reading, limits: readers.ReadLimits
     ) -> Iterator[Difference]:
-        if record.sha256 is None or record.origin == "-":
+        yield from self._read_again(record, _quotes_of(record, "current"), reading, limits)
+        if record.prior is not None:
+            quotes = _quotes_of(record, "prior")
+            yield from self._read_again(record.prior, quotes, reading, limits)
+
+    def _read_again(
+        self,
+        was: Record | Prior,
+        quotes: list[Quote],
+        reading: Reading,
+        limits: readers.ReadLimits,
+    ) -> Iterator[Difference]:
+        if was.sha256 is None or was.origin == "-":
             return
-        if tables.table_of(record.origin) is not None:
+        if tables.table_of(was.origin) is not None:
             self.counts["sources not checked"] += 1  # which column it was is not recorded
             return
         source = Source(
-            place=record.origin,
-            relative=record.source,
-            origin=record.origin,
-            parts=series.files_of(record.origin),
+            place=was.origin,
+            relative=was.source,
+            origin=was.origin,
+            parts=series.files_of(was.origin),
         )
         try:
             # No more is read than was then: a file that grew has changed.
-            blob = readers.load(source, limits._replace(max_bytes=max(record.bytes or 0, 1)))
+            blob = readers.load(source, limits._replace(max_bytes=max(was.bytes or 0, 1)))
         except DocumentError as error:
-            yield from self._unread(record, error.code)
+            yield from self._unread(was, error.code)
             return
         self.counts["sources"] += 1
-        if blob.sha256 != record.sha256:
-            yield Difference("source_changed", record.source)
-        elif record.quotes and not self._quotes_stand(record, reading, limits, source, blob):
-            yield Difference("quote_not_found", record.source)
+        if blob.sha256 != was.sha256:
+            yield Difference("source_changed", was.source)
+        elif quotes and not self._quotes_stand(quotes, reading, limits, source, blob):
+            yield Difference("quote_not_found", was.source)
 
-    def _unread(self, record: Record, code: str) -> Iterator[Difference]:
+    def _unread(self, was: Record | Prior, code: str) -> Iterator[Difference]:
         # A name that is not UTF-8 is kept in a form for reading, not for opening.
-        if code == "vanished" and "\\" not in record.origin:
-            yield Difference("source_gone", record.source)
+        if code == "vanished" and "\\" not in was.origin:
+            yield Difference("source_gone", was.source)
         elif code == "too_large":
-            yield Difference("source_changed", record.source)
+            yield Difference("source_changed", was.source)
         else:
             self.counts["sources not checked"] += 1
 
     def _quotes_stand(
         self,
-        record: Record,
+        quotes: list[Quote],
         reading: Reading,
         limits: readers.ReadLimits,
         source: Source,
@@ -227,7 +239,12 @@ class Verifier:
             self.counts["quotes not checked"] += 1
             return True
         text = document.text
-        return all(_fold(text[q.start : q.end]) == _fold(q.text) for q in record.quotes)
+        return all(_fold(text[q.start : q.end]) == _fold(q.text) for q in quotes)
+
+
+def _quotes_of(record: Record, which: Which) -> list[Quote]:
+    """The quotes of one document of a pair; those of a single one are of the current."""
+    return [quote for quote in record.quotes if (quote.document or "current") == which]
 
 
 def _fold(text: str) -> str:

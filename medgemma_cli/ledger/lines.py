@@ -28,6 +28,7 @@ class Entry(NamedTuple):
     attempt: int
     created: str
     offset: int
+    prior: str | None = None
 
 
 def slot_of(source: str, summary: str | None) -> str:
@@ -46,7 +47,13 @@ def entry_of(line: dict[str, Any], offset: int) -> Entry:
         line["attempt"],
         line["created"],
         offset,
+        _prior_of(line),
     )
+
+
+def _prior_of(line: dict[str, Any]) -> str | None:
+    prior = line.get("prior")
+    return prior.get("source") if isinstance(prior, dict) else None
 
 
 def entry_for(record: Record, offset: int) -> Entry:
@@ -60,6 +67,7 @@ def entry_for(record: Record, offset: int) -> Entry:
         record.attempt,
         record.created,
         offset,
+        record.prior and record.prior.source,
     )
 
 

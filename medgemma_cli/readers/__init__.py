@@ -14,19 +14,21 @@ from medgemma_cli.readers.dicom import terms
 from medgemma_cli.readers.dicom.series import Series
 from medgemma_cli.readers.limits import Content, ReadLimits
 from medgemma_cli.readers.loading import load_file, sha256
-from medgemma_cli.records import Document, Source
+from medgemma_cli.records import Document, Source, Which
 
 __all__ = [
     "SUFFIXES",
     "Blob",
     "ReadLimits",
     "aborts",
+    "about",
     "content",
     "decode",
     "document",
     "load",
     "media_type",
     "reader_version",
+    "version",
 ]
 
 _MODULES: tuple[Any, ...] = (text, image, pdf, dicom, docx, web, rtf, mail)
@@ -42,17 +44,26 @@ _READERS.update({row.TEXT: row, row.IMAGE: row})
 class Blob(NamedTuple):
     """The bytes of one source as they were read, with their SHA-256 in hexadecimal.
 
-    Of a series there are none: its files are read again, one by one, when they are decoded.
+    Of a series there are none: its files are read again, one by one, when they are decoded. Those
+    of a pair's earlier document are `prior`.
     """
 
     data: bytes
     sha256: str
     series: Series | None = None
+    prior: "Blob | None" = None
 
     @property
     def size(self) -> int:
         """Bytes of the source, of all its files."""
         return len(self.data) if self.series is None else self.series.bytes
+
+    @property
+    def mark(self) -> str:
+        """What stands for all of them in a key: the SHA-256, of a pair that of both in order."""
+        if self.prior is None:
+            return self.sha256
+        return sha256(f"{self.prior.sha256} {self.sha256}".encode("ascii"))
 
 
 def media_type(source: Source) -> str:
@@ -80,6 +91,24 @@ def _versions(libraries: tuple[str, ...]) -> Iterator[str]:
             yield f"{name}/{metadata.version(name)}"
 
 
+def version(source: Source) -> str:
+    """The version of the reader of a source, of a pair of both, and of how they are joined."""
+    own = reader_version(media_type(source))
+    if source.prior is None:
+        return own
+    joined = "pair/1 masked" if source.masked else "pair/1"
+    return f"{joined} {reader_version(media_type(source.prior))} {own}"
+
+
+@contextlib.contextmanager
+def about(which: Which) -> Iterator[None]:
+    """What goes wrong inside concerns this document of a pair."""
+    try:
+        yield
+    except DocumentError as error:
+        raise DocumentError(error.code, which) from None
+
+
 def aborts(kind: str) -> bool:
     """Whether the library of a media type ends its process where it gets no more memory."""
     return bool(getattr(_READERS[kind], "ABORTS", False))
@@ -91,8 +120,13 @@ def load(source: Source, limits: ReadLimits) -> Blob:
     Raises:
         DocumentError: the source's own error, ``vanished``, ``unreadable``, ``read_error``,
             ``unsupported`` (not a regular file), ``too_large`` (before reading) or ``unstable``;
-            of a row, as `row.load`.
+            of a row, as `row.load`; of a pair, with the document that it is about.
     """
+    if source.prior is not None and not source.error:
+        with about("prior"):
+            prior = load(source.prior, limits)
+        with about("current"):
+            return load(source.model_copy(update={"prior": None}), limits)._replace(prior=prior)
     if source.error:
         raise DocumentError(source.error)
     if source.row is not None:
