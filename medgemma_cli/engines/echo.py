@@ -68,7 +68,7 @@ class EchoEngine:
             text = " ".join(islice(lines, 3))
         else:
             schema = decoding.schema(prompt.contract.json_schema)
-            filler = _Filler(schema, lines, _quotes(prompt))
+            filler = _Filler(schema, lines, _Quotes(prompt))
             text = json.dumps(filler.answer(), ensure_ascii=False)
         words = len(text.split())
         usage = Usage(
@@ -89,37 +89,44 @@ def _lines(prompt: Prompt) -> list[str]:
     return [line for line in lines if line and line[0].isalnum()] or ["nothing readable"]
 
 
-def _quotes(prompt: Prompt) -> dict[str, list[str]]:
-    """What can be quoted for each format; of a pair, what is word for word in both is unchanged."""
-    now, before = prompt.document, prompt.prior
-    # Nothing is asked to be quoted of a document that has nothing.
-    own = list(islice(quoting.samples(now), _QUOTED)) if now else []
-    if not before:
-        return {"quote": own}
+class _Quotes:
+    """What of a prompt's documents can be quoted, for each format of `kinds.QUOTED`.
 
-    def of(text: str, other: str, shared: bool) -> list[str]:
-        found = (s for s in quoting.samples(text) if bool(quoting.locate(s, other)) is shared)
-        return list(islice(found, _QUOTED))
+    Of a pair, sentences that stand in both are unchanged, the others new or resolved. `counts`
+    says how many there are; where there is none, another of the same document stands in.
+    """
 
-    same = of(now, before, True)
-    return {
-        "quote": same or own,
-        "prior_quote": same or list(islice(quoting.samples(before), _QUOTED)),
-        "new_quote": of(now, before, False),
-        "resolved_quote": of(before, now, False),
-    }
+    def __init__(self, prompt: Prompt) -> None:
+        now, before = prompt.document, prompt.prior
+        # Nothing is asked to be quoted of a document that has nothing.
+        own, earlier = _samples(now), _samples(before)
+        same = [sample for sample in own if quoting.locate(sample, before)]
+        new = [sample for sample in own if sample not in same]
+        gone = [sample for sample in earlier if not quoting.locate(sample, now)]
+        self.counts = {"prior_quote": len(same), "new_quote": len(new), "resolved_quote": len(gone)}
+        self._forms = {
+            "quote": cycle(same or own),
+            "prior_quote": cycle(same or earlier),
+            "new_quote": cycle(new or own),
+            "resolved_quote": cycle(gone or earlier),
+        }
+
+    def next(self, form: str) -> str:
+        """The next of a format, in turns."""
+        return next(self._forms[form])
+
+
+def _samples(text: str) -> list[str]:
+    return list(islice(quoting.samples(text), _QUOTED)) if text else []
 
 
 class _Filler:
     """Fills a JSON Schema with a document's lines, and its quotes with what can be quoted."""
 
-    def __init__(
-        self, root: dict[str, Any], lines: list[str], quotes: dict[str, list[str]]
-    ) -> None:
+    def __init__(self, root: dict[str, Any], lines: list[str], quotes: _Quotes) -> None:
         self._root = root
         self._lines = cycle(lines)
-        self._known = quotes
-        self._quotes = {form: cycle(found) for form, found in quotes.items()}
+        self._quotes = quotes
 
     def answer(self) -> Any:
         """A value of the schema."""
@@ -145,11 +152,11 @@ class _Filler:
         """How many items of what only a pair has can be quoted; of anything else, enough."""
         items = decoding.resolve(schema["items"], self._root)
         forms = {below.get("format") for below in items.get("properties", {}).values()}
-        return min((len(self._known[form]) for form in forms & kinds.PAIRED), default=2)
+        return min((self._quotes.counts[form] for form in forms & kinds.PAIRED), default=2)
 
     def _string(self, schema: dict[str, Any]) -> str:
         if schema.get("format") in kinds.QUOTED:
-            return next(self._quotes[schema["format"]])
+            return self._quotes.next(schema["format"])
         return _fit(schema, next(self._lines)) if "maxLength" in schema else "1900"
 
 

@@ -67,7 +67,7 @@ def entry_for(record: Record, offset: int) -> Entry:
         record.attempt,
         record.created,
         offset,
-        record.prior and record.prior.source,
+        record.prior.source if record.prior else None,
     )
 
 

@@ -69,7 +69,7 @@ def rule(written: str, encoding: str | None = None) -> Rule:
 class Names:
     """By file names: of a file its name, of a row its id; with a slash in the pattern, the path.
 
-    The whole of it must match, with its suffix or without.
+    The whole of it must match, without its suffix or with it.
     """
 
     masks = False
@@ -102,9 +102,8 @@ class Names:
         """See `Rule`."""
         whole = source.custom_id or source.name or source.relative
         name = whole if self._path else whole.rpartition("/")[2]
-        found = self._pattern.fullmatch(name)
-        if found is None:
-            found = self._pattern.fullmatch(os.path.splitext(name)[0])
+        stem = name if source.row is not None else os.path.splitext(name)[0]
+        found = self._pattern.fullmatch(stem) or self._pattern.fullmatch(name)
         if found is None:
             return None
         said = found.groupdict()
