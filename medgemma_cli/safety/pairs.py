@@ -2,23 +2,30 @@
 
 Rules `quote_in_other_document` (a quote stands in the wrong document alone), `quote_in_both` (what
 is called new or resolved stands in both) and `pair_differs` (two headers that are not of the same
-kind of image). Facts are compared with both texts together, since a comparison speaks of both. So
-this does not cover a value that is ascribed to the wrong one of them, a change told the wrong way
-round, nor whether something in other words is really new: the quotes show that to a reader.
+kind of image). Facts are compared with each text, and what one of them supports is supported, since
+a comparison speaks of both. So this does not cover a value that is ascribed to the wrong one of
+them, a change told the wrong way round, nor whether something in other words is really new: the
+quotes show that to a reader.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from itertools import chain
+from typing import Any, NamedTuple
 
 from medgemma_cli.decoding import Quoted
 from medgemma_cli.kinds import QUOTED
 from medgemma_cli.quoting import locate
 from medgemma_cli.records import Document, Flag, Quote, Which
+from medgemma_cli.safety.grounding import check
 from medgemma_cli.safety.grounding import quotes as verbatim
+from medgemma_cli.safety.grounding.facts import Fact, Findings
 from medgemma_cli.safety.header import check_header
 from medgemma_cli.safety.triage import triage
 
-_BETWEEN = "\n\n"
+_RANK = ("supported", "contradicted", "not checked")
+_UNADDRESSED, _LANGUAGE = "unsupported", "not_checked_language"
+_Key = tuple[str, str, tuple[int, int], str]
 _EXCLUSIVE = {"new_quote", "resolved_quote"}
 _IN_BOTH = "What is called new or resolved is quoted with words that stand in both documents."
 _DIFFERS = "The headers of the two images differ in this; they may not be comparable."
@@ -96,27 +103,66 @@ def check_headers(document: Document, fields: Mapping[str, Any]) -> list[Flag]:
     return [*flags, *check_header(shared, fields)]
 
 
-class Whole:
-    """The text of a document, or of both of a pair, as one.
+class Checked(NamedTuple):
+    """What the rules of `grounding` make of an output: flags, counts of facts, omissions."""
 
-    Attributes:
-        text: the earlier one first.
+    flags: tuple[Flag, ...]
+    facts: dict[str, int]
+    omissions: tuple[str, ...]
+
+
+def check_facts(document: Document, fields: Mapping[str, Any], *, covers: bool) -> Checked:
+    """Compare an output with its document; of a pair with each, for a comparison speaks of both.
+
+    What one of the two supports is supported. Otherwise what one contradicts is contradicted: by
+    the current document, if by both.
     """
+    if document.prior is None:
+        alone = check(document.text, fields, covers=covers)
+        return Checked(alone.flags, alone.counts, alone.omissions)
+    now = check(document.text, fields, covers=covers)
+    before = check(document.prior.text, fields, covers=covers)
+    verdicts = _verdicts(before.facts, now.facts)
+    flags = [
+        *_standing(now, "current", verdicts, before),
+        *_standing(before, "prior", verdicts, now),
+    ]
+    marks = [(flag.rule, flag.where, flag.value) for flag in flags]
+    once = tuple(flag for i, flag in enumerate(flags) if marks[i] not in marks[:i])
+    counts = Counter(
+        verdict.replace(" ", "_") for key, verdict in verdicts.items() if key[0] != "omission"
+    )
+    omissions = dict.fromkeys((*now.omissions, *before.omissions))
+    return Checked(once, {name: counts[name] for name in now.counts}, tuple(omissions))
 
-    def __init__(self, document: Document) -> None:
-        prior = document.prior
-        self.text = document.text if prior is None else prior.text + _BETWEEN + document.text
-        self._end = None if prior is None else len(prior.text)
 
-    def placed(self, flag: Flag) -> Flag:
-        """A flag whose span counts in `text`, with a span that counts in its own document."""
-        if self._end is None or flag.span is None:
-            return flag
-        start, end = flag.span
-        if start < self._end:
-            return flag.model_copy(
-                update={"document": "prior", "span": (start, min(end, self._end))}
-            )
-        shift = self._end + len(_BETWEEN)
-        span = (max(start - shift, 0), max(end - shift, 0))
-        return flag.model_copy(update={"document": "current", "span": span})
+def _key(fact: Fact) -> _Key:
+    """What a fact of an output is known by, whatever it is compared with."""
+    return fact.kind, fact.where, fact.span, fact.value
+
+
+def _verdicts(*found: Iterable[Fact]) -> dict[_Key, str]:
+    best: dict[_Key, str] = {}
+    for fact in chain.from_iterable(found):
+        known = best.get(_key(fact), _RANK[-1])
+        best[_key(fact)] = min(known, fact.verdict, key=_RANK.index)
+    return best
+
+
+def _standing(
+    findings: Findings, which: Which, verdicts: dict[_Key, str], other: Findings
+) -> Iterator[Flag]:
+    """The flags of one document that the other does not take away."""
+    wrong = {
+        (fact.rule, fact.where, fact.value)
+        for fact in findings.facts
+        if verdicts[_key(fact)] == "contradicted"
+    }
+    unaddressed = {(f.where, f.value) for f in other.flags if f.rule == _UNADDRESSED}
+    for flag in findings.flags:
+        if flag.rule == _UNADDRESSED:
+            stands = (flag.where, flag.value) in unaddressed
+        else:
+            stands = flag.rule == _LANGUAGE or (flag.rule, flag.where, flag.value) in wrong
+        if stands:
+            yield flag.model_copy(update={"document": which if flag.span else None})

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 from medgemma_cli import contracts, decoding
 from medgemma_cli.records import Contract, Document, Flag, Generation, Quote, Status
 from medgemma_cli.safety import pairs
-from medgemma_cli.safety.grounding import check
 from medgemma_cli.safety.header import BURNED_IN, burned_in
 from medgemma_cli.safety.triage import triage_output
 
@@ -82,13 +81,11 @@ def _grounds(document: Document, contract: Contract, fields: dict[str, Any]) -> 
     """The output against the text. What was seen on an image has no text to be checked against."""
     # An answer to a question, or a table, does not promise to name everything.
     covers = "allergies" in contract.covers
-    whole = pairs.Whole(document)
-    findings = check(whole.text, stated(fields, contract), covers=covers)
-    if not whole.text.strip():
-        counts = dict.fromkeys(findings.counts, 0)
-        return _Grounds((), {**counts, "not_checked": len(findings.facts)})
-    flags = tuple(whole.placed(flag) for flag in findings.flags)
-    return _Grounds(flags, findings.counts, findings.omissions if covers else ())
+    found = pairs.check_facts(document, stated(fields, contract), covers=covers)
+    if not document.text.strip():
+        counts = dict.fromkeys(found.facts, 0)
+        return _Grounds((), {**counts, "not_checked": sum(found.facts.values())})
+    return _Grounds(found.flags, found.facts, found.omissions if covers else ())
 
 
 def stated(fields: dict[str, Any], contract: Contract) -> dict[str, Any]:

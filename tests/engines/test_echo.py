@@ -301,7 +301,7 @@ def test_identical_documents_have_nothing_new() -> None:
 
 
 def test_a_pair_of_which_nothing_is_new_is_answered_in_any_case() -> None:
-    """A template that must have a new finding gets one, and the check says what is wrong with it."""
+    """A template that must have a new finding gets one; the check says what is wrong with it."""
     contract = contracts.contract({"a": "new_quote", "b": ["resolved_finding", "1..2"]})
     shown = pair(NOTE, NOTE)
     parts = (Part(kind="prior", text=NOTE), Part(kind="document", text=NOTE))

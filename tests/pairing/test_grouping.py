@@ -3,6 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Iterator
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -143,7 +144,7 @@ def test_nothing_is_lost(drawn: list[tuple[str, int]]) -> None:
     for who in "abc":
         mine = sorted(int(name[2:]) for name in names if name.startswith(who))
         priors = {s.relative: s.prior.relative for s in found if s.prior and s.relative[0] == who}
-        steps = zip(mine, mine[1:], strict=False)
+        steps = pairwise(mine)
         assert priors == {f"{who}_{after}": f"{who}_{before}" for before, after in steps}
     alone = sum(1 for who in "abc" if sum(n.startswith(who) for n in names) == 1)
     assert len(pairs.alone) == alone

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from medgemma_cli.contracts import contract
-from medgemma_cli.records import Document, Flag, Generation, Source
+from medgemma_cli.records import Document, Generation, Source
 from medgemma_cli.safety import pairs, rulebook
 from medgemma_cli.safety.verdict import Verdict, judge
 
@@ -121,17 +121,44 @@ def test_facts_are_of_either() -> None:
     assert [name for name, _, _ in flagged(verdict)] == ["number_mismatch"]
 
 
+@pytest.mark.parametrize(
+    "summary",
+    [
+        "Potassium was 4.1 mmol/L and is 5.9 mmol/L.",
+        "The right pleural effusion has resolved.",
+        "No pleural effusion is documented any more.",
+    ],
+)
+def test_what_one_of_both_supports_is_no_contradiction(summary: str) -> None:
+    """A change is no mismatch: the other document says otherwise, which is the point of it."""
+    verdict = compared({"summary": summary})
+    assert flagged(verdict) == [], summary
+
+
 def test_spans_count_in_their_own_document() -> None:
-    """Evidence of a flag: in the prior, or in the current one."""
-    whole = pairs.Whole(document(NOW, prior=document(BEFORE)))
-    for text, name in ((BEFORE, "prior"), (NOW, "current")):
-        at = whole.text.index(text[-10:])
-        flag = Flag(rule="r", severity="note", where="w", why="y", span=(at, at + 10))
-        placed = whole.placed(flag)
-        assert placed.document == name and placed.span is not None
-        assert text[slice(*placed.span)] == text[-10:]
-    alone = Flag(rule="r", severity="note", where="w", why="y", span=(1, 2))
-    assert pairs.Whole(document(NOW)).placed(alone) is alone
+    """What contradicts a fact is shown where it stands."""
+    only_before = compared(
+        {"summary": "Potassium is 7.2 mmol/L.", "new": []}, now="Cough stays as it is."
+    )
+    flags = [f for f in only_before.flags if f.rule == "number_mismatch"]
+    assert [f.document for f in flags] == ["prior"] and flags[0].span is not None
+    assert "4.1" in BEFORE[slice(*flags[0].span)]
+    both = [f for f in compared({"summary": "Potassium is 7.2 mmol/L."}).flags if f.span]
+    assert [(f.rule, f.document) for f in both] == [("number_mismatch", "current")]
+    assert both[0].span is not None and "5.9" in NOW[slice(*both[0].span)]
+
+
+def test_what_neither_addresses_is_noted_once() -> None:
+    """A sentence of which no document has the words."""
+    verdict = compared({"summary": "Grandmother enjoys gardening, chess and swimming."})
+    assert [f.where for f in verdict.flags if f.rule == "unsupported"] == ["summary"]
+
+
+def test_one_document_is_checked_as_ever() -> None:
+    """No document is named where there is one."""
+    found = pairs.check_facts(document(NOW), {"a": "Potassium is 7.2 mmol/L."}, covers=False)
+    assert [(f.rule, f.document) for f in found.flags] == [("number_mismatch", None)]
+    assert found.facts["contradicted"] == 1
 
 
 def test_both_are_triaged() -> None:
