@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from medgemma_cli import choices, contracts, kinds
 from medgemma_cli.jsonplaces import Leaf, leaves, load
-from medgemma_cli.records import Contract, Flag, Generation
+from medgemma_cli.records import Contract, Flag, Generation, Which
 
 
 class Output(NamedTuple):
@@ -114,6 +114,11 @@ class Quoted(NamedTuple):
     where: str
     text: str
     form: str
+
+    @property
+    def which(self) -> Which:
+        """The document of a pair that it is to be of."""
+        return kinds.QUOTED[self.form]
 
 
 def quoted(contract: Contract, fields: dict[str, Any]) -> Iterator[Quoted]:

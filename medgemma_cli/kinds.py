@@ -98,7 +98,6 @@ Those of what is new or resolved should not stand in the other document, too.
 """
 PAIRED = frozenset(QUOTED) - {"quote"}
 """Those that a single document cannot have."""
-QUOTE = _quote("quote")
 _QUOTES = [_quote(form) for form in QUOTED]
 SCALARS: dict[str, Any] = {
     "integer": whole(),

@@ -8,7 +8,7 @@ import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from medgemma_cli import decoding, kinds, quoting
+from medgemma_cli import decoding, quoting
 from medgemma_cli.engines.base import Engine, always, check_fits, unwatched
 from medgemma_cli.errors import DocumentError
 from medgemma_cli.records import Generation, Message, ModelInfo, Part, Prompt, Usage
@@ -31,7 +31,7 @@ def fault(prompt: Prompt, generation: Generation) -> str | None:
     wrong = [
         quote.where
         for quote in decoding.quoted(contract, output.fields)
-        if quoting.locate(quote.text, texts[kinds.QUOTED[quote.form]]) is None
+        if quoting.locate(quote.text, texts[quote.which]) is None
     ]
     return _QUOTES + ", ".join(wrong) if wrong else None
 

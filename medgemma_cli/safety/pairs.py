@@ -14,7 +14,6 @@ from itertools import chain
 from typing import Any, NamedTuple
 
 from medgemma_cli.decoding import Quoted
-from medgemma_cli.kinds import QUOTED
 from medgemma_cli.quoting import locate
 from medgemma_cli.records import Document, Flag, Quote, Which
 from medgemma_cli.safety.grounding import check
@@ -48,7 +47,7 @@ def check_quotes(quoted: Iterable[Quoted], document: Document) -> tuple[list[Quo
     found: list[Quote] = []
     flags: list[Flag] = []
     for quote in quoted:
-        own, pair = QUOTED[quote.form], len(documents) > 1
+        own, pair = quote.which, len(documents) > 1
         text = documents[own].text if own in documents else ""
         right, wrong = verbatim.check_quotes([(quote.where, quote.text)], text)
         for one in right:

@@ -7,7 +7,7 @@ import tiny
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from medgemma_cli import contracts, decoding, kinds, quoting
+from medgemma_cli import contracts, decoding, quoting
 from medgemma_cli.engines.encoding import Encoder
 from medgemma_cli.engines.grammar import Compiler
 
@@ -97,4 +97,4 @@ def test_whatever_is_written_is_quoted_of_the_right_one(
     fields = decoding.parse(contract, written.decode()).fields
     texts = {"prior": before, "current": now}
     for quote in decoding.quoted(contract, fields):
-        assert quoting.locate(quote.text, texts[kinds.QUOTED[quote.form]]) is not None
+        assert quoting.locate(quote.text, texts[quote.which]) is not None
