@@ -212,6 +212,23 @@ FAULTS: dict[str, Fault] = {
     "image_data": Fault(
         "read", "rejected", "An image is no base64 data: URL of PNG, JPEG, TIFF, BMP or WebP."
     ),
+    "pair_date": Fault(
+        "discover",
+        "rejected",
+        "--pair-by finds no date in it, or one that is unclear; write 2024-03-01 or 20240301, and "
+        "all of a group in one way.",
+    ),
+    "pair_order": Fault(
+        "discover",
+        "rejected",
+        "Which document comes before which is not certain: two of its group have the same date. "
+        "Add a time or an order, or leave one out.",
+    ),
+    "pair_mixed": Fault(
+        "render",
+        "rejected",
+        "Of the two documents only one has text; pair texts with texts and images with images.",
+    ),
     "not_dicom": Fault(
         "read", "rejected", "The content is no DICOM file; give it its right file name."
     ),
@@ -322,9 +339,10 @@ FAULTS: dict[str, Fault] = {
 class DocumentError(Exception):
     """One document ends here, with a code of `FAULTS`; the others go on."""
 
-    def __init__(self, code: str) -> None:
+    def __init__(self, code: str, document: Literal["prior", "current"] | None = None) -> None:
         super().__init__(code)
         self.code = code
+        self.document = document  # of a pair, which of both
 
     @property
     def fault(self) -> Fault:

@@ -15,6 +15,7 @@ from medgemma_cli.errors import FAULTS, DocumentError
 from medgemma_cli.job import Job
 from medgemma_cli.longdocs import parts_of
 from medgemma_cli.planning import Decision, Planner
+from medgemma_cli.readers import pair
 from medgemma_cli.readers.pool import InProcess, Reading
 from medgemma_cli.records import Document, Precision, Prompt, Source
 from medgemma_cli.speeds import Estimate, Speed, Work, answer_tokens, estimate
@@ -35,6 +36,7 @@ class Forecast(NamedTuple):
         degraded: what the reader had to change.
         parts: in how many it would be read.
         longest: the longest prompt, in tokens.
+        prior: of a pair, the earlier document; `source` is the current one.
     """
 
     source: str
@@ -47,6 +49,7 @@ class Forecast(NamedTuple):
     degraded: tuple[str, ...] = ()
     parts: int = 1
     longest: int = 0
+    prior: str | None = None
 
     @property
     def status(self) -> str | None:
@@ -71,7 +74,10 @@ def foresee(
     """
     for source in sources:
         decision = planner.decide(source)
-        forecast = Forecast(source.relative, decision.action, decision.why, decision.key)
+        prior = source.prior and source.prior.relative
+        forecast = Forecast(
+            source.relative, decision.action, decision.why, decision.key, prior=prior
+        )
         if decision.action == "infer":
             forecast = _counted(job, engine, decision, forecast, reading or InProcess())
         yield forecast
@@ -82,7 +88,7 @@ def _counted(
 ) -> Forecast:
     assert decision.blob is not None
     try:
-        document = reading.submit(decision.source, decision.blob, job.read_limits).result()
+        document = pair.submit(reading, decision.source, decision.blob, job.read_limits).result()
         document = paging.fit(job.template, document, lambda: engine.reads_images)
         forecast = _read(forecast, document)
         prompt = templates.render(job.template, document, decision.key, job.limits, job.question)
@@ -115,7 +121,7 @@ def _shown(
 
 def _read(forecast: Forecast, document: Document) -> Forecast:
     partial = tuple((unit, n, of) for unit, (n, of) in document.coverage.items() if n < of)
-    images = len(document.images)
+    images = len(document.images) + len(document.prior.images if document.prior else ())
     return forecast._replace(images=images, partial=partial, degraded=document.degraded)
 
 

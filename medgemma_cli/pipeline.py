@@ -24,7 +24,7 @@ from medgemma_cli.planning import Decision, Planner
 from medgemma_cli.progress import Reporter
 from medgemma_cli.projection import Projection
 from medgemma_cli.readers.pool import InProcess, Reading
-from medgemma_cli.recording import make_record, now, reading_of
+from medgemma_cli.recording import make_record, now, reading_of, renamed
 from medgemma_cli.records import (
     Contract,
     Document,
@@ -230,7 +230,7 @@ class Run:
         except DocumentError as error:
             if error.code == "too_long":
                 decision = self._planner.as_long(decision)
-            self._refuse(decision, error.code, document)
+            self._refuse(decision._replace(about=error.document), error.code, document)
             return None
         if longdocs.parts_of(self._engine, prompt):
             decision = self._planner.as_long(decision)
@@ -360,6 +360,7 @@ class Run:
                 "custom_id": decision.source.custom_id,
                 "reading": reading_of(self.job, decision.source),
                 "views": views,
+                "prior": renamed(record.prior, decision.source),
                 "duplicate_of": other,
                 "reused": reused,
                 "created": now(),
@@ -409,4 +410,6 @@ class Run:
 def _light(document: Document) -> Document:
     """The document with its images, but without their pixels."""
     images = tuple(image.model_copy(update={"rgb": b""}) for image in document.images)
-    return document.model_copy(update={"images": images}) if images else document
+    prior = document.prior and _light(document.prior)
+    changes = {"images": images, "prior": prior}
+    return document.model_copy(update=changes) if images or prior else document

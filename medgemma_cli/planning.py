@@ -10,7 +10,9 @@ from medgemma_cli.job import Job
 from medgemma_cli.ledger import Entry, Ledger, slot_of
 from medgemma_cli.readers import tables
 from medgemma_cli.readers.dicom import series
-from medgemma_cli.records import Source
+from medgemma_cli.records import Source, Which
+
+PAIRING_ERRORS = {"pair_date", "pair_order"}
 
 
 class Decision(NamedTuple):
@@ -19,7 +21,7 @@ class Decision(NamedTuple):
     `action` is ``cached`` (its current record stands), ``reuse`` (an earlier record becomes
     current again), ``duplicate`` (the same bytes have a record under another name, or were
     taken before in this run: then without `entry`), ``infer``,
-    or ``refuse`` (`error` says why it cannot be read).
+    or ``refuse`` (`error` says why it cannot be read; of a pair `about` says which).
     `long_key` is the key that it has if its document turns out to be longer than the window and
     is not simply refused for that.
     """
@@ -34,6 +36,7 @@ class Decision(NamedTuple):
     attempt: int = 1
     error: str | None = None
     long_key: str | None = None
+    about: Which | None = None
 
 
 class Planner:
@@ -67,9 +70,10 @@ class Planner:
         except DocumentError as error:
             key = self._unread_key(source)
             refused = Decision("refuse", error.code, source, name, key, error=error.code)
+            refused = refused._replace(about=error.document)
             return self._known(refused) or refused._replace(attempt=self._attempt(key))
-        version = readers.reader_version(readers.media_type(source, blob))
-        key = identity.document_key(self._settings, blob.sha256, version, self._read_limits)
+        version = readers.version(source, blob)
+        key = identity.document_key(self._settings, blob.mark, version, self._read_limits)
         wanted = Decision("infer", "new", source, name, key, blob, attempt=self._attempt(key))
         # How long it is, in tokens, is known once it was read; its record knows it now.
         wanted = wanted._replace(long_key=identity.long_key(key, self._long))
@@ -123,7 +127,8 @@ class Planner:
         again = self._job.retry_failed and entry.attempt < self._job.max_attempts
         if entry.status == "failed" and (again or entry.slot != slot):
             return None
-        if entry is current:
+        prior = wanted.source.prior and wanted.source.prior.relative
+        if entry is current and entry.prior == prior:
             return wanted._replace(action="cached", why=entry.status, entry=entry)
         action = "reuse" if entry.slot == slot else "duplicate"
         return wanted._replace(action=action, why=f"of {entry.source}", entry=entry)
@@ -144,9 +149,17 @@ class Planner:
         return name
 
     def _unread_key(self, source: Source) -> str:
+        if source.prior is not None:
+            alone = source.model_copy(update={"prior": None})
+            both = f"{self._unread_key(source.prior)} {self._unread_key(alone)}"
+            return identity.unread_key(self._settings, both, None, None, self._read_limits)
         if source.row is not None:
             # Of the row alone: what changes elsewhere in its table changes nothing here.
             said = identity.digest([source.origin, source.error, *source.row.said])
+            return identity.unread_key(self._settings, said, None, None, self._read_limits)
+        if source.error in PAIRING_ERRORS:
+            # Facts about others, which come and go while this file stays as it is.
+            said = f"{source.error} {source.origin}"
             return identity.unread_key(self._settings, said, None, None, self._read_limits)
         size: int | None = None
         changed: int | None = None

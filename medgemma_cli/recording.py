@@ -12,6 +12,7 @@ from medgemma_cli.records import (
     ErrorInfo,
     Generation,
     ModelInfo,
+    Prior,
     Record,
     Seconds,
     Source,
@@ -35,6 +36,30 @@ def reading_of(job: Job, source: Source) -> dict[str, Any]:
     return job.read_limits._asdict() | ({"columns": columns} if columns else {})
 
 
+def _prior_of(source: Source, document: Document | None, blob: readers.Blob | None) -> Prior | None:
+    """What a record says of a pair's earlier document, as far as it was read."""
+    if source.prior is None:
+        return None
+    read, raw = document and document.prior, blob and blob.prior
+    return Prior(
+        source=source.prior.relative,
+        origin=source.prior.origin,
+        custom_id=source.prior.custom_id,
+        sha256=read.sha256 if read else raw.sha256 if raw else None,
+        bytes=read.bytes if read else raw.size if raw else None,
+        media_type=read.media_type if read else readers.media_type(source.prior),
+        header=read.header if read and read.header else None,
+    )
+
+
+def renamed(prior: Prior | None, source: Source) -> Prior | None:
+    """What a copied record says of an earlier document, under the names of another pair."""
+    if prior is None or source.prior is None:
+        return None
+    names = {"source": source.prior.relative, "origin": source.prior.origin}
+    return prior.model_copy(update={**names, "custom_id": source.prior.custom_id})
+
+
 def make_record(
     job: Job,
     model: ModelInfo,
@@ -49,7 +74,9 @@ def make_record(
     source, blob, fault = decision.source, decision.blob, None
     if verdict.error is not None:
         known = FAULTS[verdict.error]
-        fault = ErrorInfo(code=verdict.error, stage=known.stage, hint=known.hint)
+        fault = ErrorInfo(
+            code=verdict.error, stage=known.stage, hint=known.hint, document=decision.about
+        )
     degraded = (
         *(document.degraded if document else ()),
         *(generation.degraded if generation else ()),
@@ -67,6 +94,7 @@ def make_record(
         header=document.header if document and document.header else None,
         reading=reading_of(job, source),
         slide=document.slide if document else None,
+        prior=_prior_of(source, document, blob),
         template=TemplateInfo(name=job.template.name, hash=job.template.hash),
         model=model,
         status=verdict.status,

@@ -10,6 +10,7 @@ RECORD_SCHEMA: Literal["medgemma.record/1"] = "medgemma.record/1"
 
 Status = Literal["ok", "flagged", "failed", "rejected"]
 Severity = Literal["stop", "review", "note"]
+Which = Literal["prior", "current"]
 Precision = Literal["auto", "bf16", "fp16", "fp32", "int8", "nf4", "fp4"]
 
 
@@ -47,7 +48,9 @@ class Source(Frozen):
     made printable, relative to the PATH argument it came from. `error` is a code of
     `errors.FAULTS` found before reading. `parts` are the files of a DICOM series, whose place is
     a name that no file has. A row of a table has its `row`, a `name` for its summary in place of
-    `relative`, and perhaps an id, `custom_id`.
+    `relative`, and perhaps an id, `custom_id`. A pair is its current document, with the earlier
+    one as `prior`; `masked` says that their front matter is not shown, since patients were told
+    apart by it.
     """
 
     # Not validated: pydantic refuses the surrogates that stand for undecodable bytes.
@@ -59,6 +62,8 @@ class Source(Frozen):
     row: Row | None = Field(default=None, repr=False)
     name: str | None = None
     custom_id: str | None = Field(default=None, repr=False)
+    prior: "Source | None" = None
+    masked: bool = False
 
     @property
     def path(self) -> Path:
@@ -100,9 +105,10 @@ class Slide(Frozen):
 
 class Part(Frozen):
     """A piece of a message: the template's own words, the fence around a document, its text, which
-    is data, an image slot, or the words beside one (what it is, ``SLICE 3``)."""
+    is data (of a pair's earlier document: ``prior``), an image slot, or the words beside one (what
+    it is, ``SLICE 3``)."""
 
-    kind: Literal["text", "fence", "document", "image", "label"]
+    kind: Literal["text", "fence", "document", "prior", "image", "label"]
     text: str = Field(default="", repr=False)
 
 
@@ -134,7 +140,8 @@ class Document(Frozen):
 
     `pages` has where in it each page begins, a page without text where the next one does;
     `header` is what a DICOM header says of modality, body part and side; `slide` where on a
-    slide the images are. A chat request has its `request`; its text is what the user says in it.
+    slide the images are. A chat request has its `request`; its text is what the user says in it. Of a pair all this is the current document's,
+    but for the coverage, which has both; the earlier document is `prior`.
     """
 
     source: Source
@@ -149,6 +156,7 @@ class Document(Frozen):
     header: dict[str, str] = Field(default_factory=dict)
     request: Request | None = None
     slide: Slide | None = None
+    prior: "Document | None" = None
 
     def page_of(self, at: int) -> int | None:
         """The page, from 1, of a character of the text; None where there are no pages."""
@@ -215,9 +223,17 @@ class Prompt(Frozen):
     @property
     def document(self) -> str:
         """The text of the user's document parts: what quotes are taken from."""
+        return self._shown("document")
+
+    @property
+    def prior(self) -> str:
+        """The text of a pair's earlier document; empty where there is none."""
+        return self._shown("prior")
+
+    def _shown(self, kind: str) -> str:
         asked = (message for message in self.messages if message.role == "user")
         parts = (part for message in asked for part in message.parts)
-        return "\n\n".join(part.text for part in parts if part.kind == "document")
+        return "\n\n".join(part.text for part in parts if part.kind == kind)
 
 
 class Usage(Frozen):
@@ -332,7 +348,8 @@ class Quote(Frozen):
     """A verbatim quote: code points `start` to `end` of the document's text.
 
     `where` is the path of the finding in the output, `line` the line of the text that it begins
-    on, from 1; `page` counts the file's pages from 1, whatever is printed on them.
+    on, from 1; `page` counts the file's pages from 1, whatever is printed on them. Of a pair,
+    `document` says in whose text it stands.
     """
 
     text: str
@@ -341,10 +358,14 @@ class Quote(Frozen):
     page: int | None = None
     where: str = ""
     line: int | None = None
+    document: Which | None = None
 
 
 class Flag(Frozen):
-    """Something a reader must know about the output; `why` is plain words, no document text."""
+    """Something a reader must know about the output; `why` is plain words, no document text.
+
+    Of a pair, `document` says in whose text the `span` is, or whom the flag is about.
+    """
 
     rule: str
     severity: Severity
@@ -352,6 +373,7 @@ class Flag(Frozen):
     value: str = ""
     why: str
     span: tuple[int, int] | None = None
+    document: Which | None = None
 
 
 class Seconds(Frozen):
@@ -363,11 +385,24 @@ class Seconds(Frozen):
 
 
 class ErrorInfo(Frozen):
-    """Why a document failed or was rejected, and what to do."""
+    """Why a document failed or was rejected, and what to do; of a pair, which of both it was."""
 
     code: str
     stage: str
     hint: str
+    document: Which | None = None
+
+
+class Prior(Frozen):
+    """The earlier document of a pair: the same as of the current one in the record itself."""
+
+    source: str
+    origin: str
+    custom_id: str | None = None
+    sha256: str | None = None
+    bytes: int | None = None
+    media_type: str | None = None
+    header: dict[str, str] | None = None
 
 
 class Record(Frozen):
@@ -389,6 +424,7 @@ class Record(Frozen):
     reading: dict[str, Any] | None = None
     slide: Slide | None = None
     views: str | None = None
+    prior: Prior | None = None
     template: TemplateInfo
     model: ModelInfo
     status: Status

@@ -152,6 +152,16 @@ MaxInputTokens = Annotated[
         help="Longer prompts count as longer than the window.",
     ),
 ]
+PairBy = Annotated[
+    str | None,
+    option(
+        "--pair-by",
+        panel=INPUT_PANEL,
+        metavar="RULE",
+        help="Compare each document with the one before it (template compare): "
+        "front-matter:patient,date or name:PATTERN. See docs/pairs.md.",
+    ),
+]
 Encoding = Annotated[
     str | None,
     option("--encoding", panel=INPUT_PANEL, help="Of texts that are not UTF-8, e.g. cp1252."),

@@ -4,7 +4,7 @@ import json
 from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from medgemma_cli.display import visible
+from medgemma_cli.display import pair_name, visible
 from medgemma_cli.progress import emit
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def _row(one: "Forecast") -> tuple[str, ...]:
         notes.insert(0, visible(one.why))
     what = one.status or ("to do" if one.action == "infer" else one.action)
     counts = (f"{n:,}" if n else "" for n in (one.prompt_tokens, one.images))
-    return visible(one.source), what, *counts, ", ".join(notes)
+    return visible(pair_name(one.source, one.prior)), what, *counts, ", ".join(notes)
 
 
 def _totals(told: Told) -> list[str]:

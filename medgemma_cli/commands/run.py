@@ -21,11 +21,10 @@ from medgemma_cli.errors import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from medgemma_cli.batch import Requests
-    from medgemma_cli.discover import Discovery
     from medgemma_cli.engines.base import Engine
     from medgemma_cli.job import Job
     from medgemma_cli.ledger import Ledger
+    from medgemma_cli.pairing.grouping import Sources
     from medgemma_cli.progress import Reporter
     from medgemma_cli.records import Record
     from medgemma_cli.totals import Totals
@@ -34,6 +33,7 @@ DEFAULT_MODEL = "google/medgemma-1.5-4b-it"
 
 
 def run(
+    context: typer.Context,
     paths: Annotated[
         list[str] | None,
         typer.Argument(help="Files, folders, globs, or - for one document from stdin."),
@@ -86,6 +86,7 @@ def run(
         list[str] | None,
         o.option("--exclude", panel=o.INPUT_PANEL, help="Not paths matching. Repeatable."),
     ] = None,
+    pair_by: o.PairBy = None,
     text_column: o.TextColumn = None,
     id_column: o.IdColumn = None,
     image_column: o.ImageColumn = None,
@@ -149,7 +150,7 @@ def run(
 
     Run the same command again and only what is new or changed is done.
     """
-    from medgemma_cli import discover, readers
+    from medgemma_cli import discover, pairing, readers
     from medgemma_cli.commands import wiring
     from medgemma_cli.job import Job
     from medgemma_cli.progress import reporter_for
@@ -157,7 +158,8 @@ def run(
     started = time.monotonic()
     seconds = parse_duration(max_time) if max_time is not None else None
     gate = wiring.make_gate(fail_on or [])
-    chosen = wiring.load_template(template, system)
+    name = wiring.template_name(context, template, pair_by)
+    chosen = wiring.load_template(name, system, paired=pair_by is not None)
     job = Job(
         template=chosen,
         limits=wiring.make_limits(
@@ -177,7 +179,8 @@ def run(
     discover.check_output_folder(paths or [], out, files)
     columns = wiring.make_columns(text_column, image_column, id_column, job.read_limits)
     discover.check_tables(paths or [], columns)
-    sources = discover.Discovery(
+    rule = None if pair_by is None else pairing.rule(pair_by, job.read_limits.encoding)
+    sources: Sources = discover.Discovery(
         paths or [],
         readers.SUFFIXES,
         files=files,
@@ -185,11 +188,13 @@ def run(
         exclude=exclude or [],
         out=out,
         columns=columns,
-        limit=limit,
+        limit=limit if rule is None else None,
     )
+    if rule is not None:
+        sources = pairing.Pairs(sources, rule, limit)
     if next(iter(sources), None) is None:
         raise NoInputError(
-            f"No document was found{skipped_text(sources)}.",
+            f"No {'pair' if rule else 'document'} was found{skipped_text(sources)}.",
             "Give a folder, files or a glob; `medgemma run --help` lists the kinds.",
         )
     reporter = reporter_for(quiet=quiet, verbose=verbose)
@@ -250,7 +255,7 @@ def execute(
     job: "Job",
     out: Path,
     engine: "Engine",
-    sources: "Discovery | Requests",
+    sources: "Sources",
     reporter: "Reporter",
     *,
     device: str,
@@ -320,7 +325,7 @@ def execute(
     return exit_code(totals, fail_on, stopper.code)
 
 
-def _total(sources: "Discovery | Requests") -> int:
+def _total(sources: "Sources") -> int:
     return sum(1 for _ in sources)
 
 
@@ -343,7 +348,7 @@ def plan(
     job: "Job",
     out: Path,
     engine: "Engine",
-    sources: "Discovery | Requests",
+    sources: "Sources",
     *,
     json_lines: bool,
     fresh: bool,
@@ -352,8 +357,9 @@ def plan(
     import json
     from collections import Counter
 
-    from medgemma_cli.display import visible
+    from medgemma_cli.display import pair_name, visible
     from medgemma_cli.ledger import Ledger
+    from medgemma_cli.pairing import Pairs
     from medgemma_cli.pipeline import Run
     from medgemma_cli.progress import SilentReporter, emit
 
@@ -363,18 +369,25 @@ def plan(
             ledger.forget()
         for step in Run(job, ledger, engine, SilentReporter()).plan(sources):
             counts[step.action] += 1
-            name = step.source.relative
+            name, prior = step.source.relative, step.source.prior
             if json_lines:
                 line = {"source": name, "action": step.action, "why": step.why, "key": step.key}
-                emit(json.dumps(line))
+                emit(json.dumps({**line, "prior": prior.relative} if prior else line))
             elif step.action != "cached":
-                emit(f"{step.action:9} {step.why:12} {visible(name)}")
+                shown = visible(pair_name(name, prior and prior.relative))
+                emit(f"{step.action:9} {step.why:12} {shown}")
+    for why, source in sources.alone if isinstance(sources, Pairs) else ():
+        counts["skip"] += 1
+        if json_lines:
+            emit(json.dumps({"source": source.relative, "action": "skip", "why": why}))
+        else:
+            emit(f"{'skip':9} {why}: {visible(source.relative)}")
     told = ", ".join(f"{n} {action}" for action, n in sorted(counts.items())) or "nothing"
     emit(f"medgemma: dry run: {told}; nothing was loaded or written", sys.stderr)
     return OK
 
 
-def skipped_text(sources: "Discovery") -> str:
+def skipped_text(sources: "Sources") -> str:
     """`; skipped 3: 2 .pdf, 1 .xyz`, or nothing."""
     from medgemma_cli.commands.report import skipped
 

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 from medgemma_cli.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
+    import typer
+
     from medgemma_cli.adapters import Adapter
     from medgemma_cli.commands.options import EngineChoice, OnLong, PrecisionChoice
     from medgemma_cli.engines.base import Engine
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 # Statuses a gate can name; `failed` includes rejected documents.
 STATUSES = {"failed", "flagged"}
+COMPARE = "compare"
 
 
 class Batching(NamedTuple):
@@ -109,8 +112,12 @@ def find_adapter(
     return adapter
 
 
-def load_template(name: str, system: str | None) -> "Template":
-    """The template, with `--system TEXT|@FILE` in place of its system text."""
+def load_template(name: str, system: str | None, *, paired: bool = False) -> "Template":
+    """The template, with `--system TEXT|@FILE` in place of its system text.
+
+    Raises:
+        UsageError: 2, it is for pairs and there are none, or the other way round.
+    """
     from medgemma_cli import templates
 
     if system is not None and system.startswith("@"):
@@ -120,7 +127,25 @@ def load_template(name: str, system: str | None) -> "Template":
             raise ConfigError(
                 "The file of --system cannot be read as UTF-8 text.", "Check the path after @."
             ) from None
-    return templates.load(name, system=system)
+    template = templates.load(name, system=system)
+    if template.pairs and not paired:
+        raise UsageError(
+            "The template compares two documents.",
+            "Say which with `run --pair-by`, or choose another --template.",
+        )
+    if paired and not template.pairs:
+        raise UsageError(
+            "The template looks at one document, and --pair-by gives it two.",
+            f"Leave --template out (it is {COMPARE} then), or choose one that uses prior.text.",
+        )
+    return template
+
+
+def template_name(context: "typer.Context", name: str, pair_by: str | None) -> str:
+    """The template's name: with `--pair-by`, and none asked for, the one that compares."""
+    asked = context.get_parameter_source("template")
+    default = asked is None or asked.name == "DEFAULT"
+    return COMPARE if pair_by is not None and default else name
 
 
 def make_limits(

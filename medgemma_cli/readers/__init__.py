@@ -28,19 +28,21 @@ from medgemma_cli.readers.limits import Content, ReadLimits
 from medgemma_cli.readers.loading import load_file, sha256
 from medgemma_cli.readers.slides import files as slide_files
 from medgemma_cli.readers.slides.files import SlideFiles
-from medgemma_cli.records import Document, Source
+from medgemma_cli.records import Document, Source, Which
 
 __all__ = [
     "SUFFIXES",
     "Blob",
     "ReadLimits",
     "aborts",
+    "about",
     "content",
     "decode",
     "document",
     "load",
     "media_type",
     "reader_version",
+    "version",
 ]
 
 _MODULES: tuple[Any, ...] = (text, image, pdf, dicom, docx, web, rtf, mail, slides)
@@ -57,19 +59,28 @@ class Blob(NamedTuple):
     """The bytes of one source as they were read, with their SHA-256 in hexadecimal.
 
     Of a series there are none: its files are read again, one by one, when they are decoded. Nor
-    are there of a slide, which its reader opens itself.
+    are there of a slide, which its reader opens itself. Those of a pair's earlier document are
+    `prior`.
     """
 
     data: bytes
     sha256: str
     series: Series | None = None
     slide: SlideFiles | None = None
+    prior: "Blob | None" = None
 
     @property
     def size(self) -> int:
         """Bytes of the source, of all its files."""
         apart = self.series or self.slide
         return len(self.data) if apart is None else apart.bytes
+
+    @property
+    def mark(self) -> str:
+        """What stands for all of them in a key: the SHA-256, of a pair that of both in order."""
+        if self.prior is None:
+            return self.sha256
+        return sha256(f"{self.prior.sha256} {self.sha256}".encode("ascii"))
 
 
 def media_type(source: Source, blob: Blob | None = None) -> str:
@@ -103,6 +114,25 @@ def _versions(libraries: tuple[str, ...]) -> Iterator[str]:
             yield f"{name}/{metadata.version(name)}"
 
 
+def version(source: Source, blob: Blob | None = None) -> str:
+    """The version of the reader of a source, of a pair of both, and of how they are joined."""
+    own = reader_version(media_type(source, blob))
+    if source.prior is None:
+        return own
+    joined = "pair/1 masked" if source.masked else "pair/1"
+    earlier = media_type(source.prior, blob.prior if blob else None)
+    return f"{joined} {reader_version(earlier)} {own}"
+
+
+@contextlib.contextmanager
+def about(which: Which) -> Iterator[None]:
+    """What goes wrong inside concerns this document of a pair."""
+    try:
+        yield
+    except DocumentError as error:
+        raise DocumentError(error.code, which) from None
+
+
 def aborts(kind: str) -> bool:
     """Whether the library of a media type ends its process where it gets no more memory."""
     return bool(getattr(_READERS[kind], "ABORTS", False))
@@ -114,8 +144,14 @@ def load(source: Source, limits: ReadLimits) -> Blob:
     Raises:
         DocumentError: the source's own error, ``vanished``, ``unreadable``, ``read_error``,
             ``unsupported`` (not a regular file), ``too_large`` (before reading) or ``unstable``;
-            of a row, as `row.load`; of a slide, as `slides.files.load`.
+            of a row, as `row.load`; of a slide, as `slides.files.load`; of a pair, with the
+            document that it is about.
     """
+    if source.prior is not None and not source.error:
+        with about("prior"):
+            prior = load(source.prior, limits)
+        with about("current"):
+            return load(source.model_copy(update={"prior": None}), limits)._replace(prior=prior)
     if source.error:
         raise DocumentError(source.error)
     if source.row is not None:
