@@ -74,7 +74,7 @@ def foresee(
     """
     for source in sources:
         decision = planner.decide(source)
-        prior = source.prior and source.prior.relative
+        prior = source.prior.relative if source.prior else None
         forecast = Forecast(
             source.relative, decision.action, decision.why, decision.key, prior=prior
         )

@@ -140,8 +140,9 @@ class Document(Frozen):
 
     `pages` has where in it each page begins, a page without text where the next one does;
     `header` is what a DICOM header says of modality, body part and side; `slide` where on a
-    slide the images are. A chat request has its `request`; its text is what the user says in it. Of a pair all this is the current document's,
-    but for the coverage, which has both; the earlier document is `prior`.
+    slide the images are. A chat request has its `request`; its text is what the user says in it. Of
+    a pair all this is the current document's, but for the coverage, which has both; the earlier
+    document is `prior`.
     """
 
     source: Source

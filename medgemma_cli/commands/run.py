@@ -374,7 +374,7 @@ def plan(
                 line = {"source": name, "action": step.action, "why": step.why, "key": step.key}
                 emit(json.dumps({**line, "prior": prior.relative} if prior else line))
             elif step.action != "cached":
-                shown = visible(pair_name(name, prior and prior.relative))
+                shown = visible(pair_name(name, prior.relative if prior else None))
                 emit(f"{step.action:9} {step.why:12} {shown}")
     for why, source in sources.alone if isinstance(sources, Pairs) else ():
         counts["skip"] += 1
