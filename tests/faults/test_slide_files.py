@@ -22,8 +22,8 @@ EchoEngine._answer = answer
 main()
 """
 SECRETS = "|Filename = QUILLFEATHER77319|Patient = QUILLFEATHER77319|Barcode = QUILLFEATHER77319"
-SPECIMEN = aperio(glass(1800, 1792, (100, 100, 1700, 1700)), mpp=1.0, power=10, more=SECRETS)
-TWO = ("--max-pixels", str(2 * 896 * 896))
+SPECIMEN = aperio(glass(900, 1792, (0, 0, 900, 1700)), mpp=1.0, power=10, more=SECRETS)
+ONE = ("--max-pixels", str(896 * 896))
 
 
 def shown(run: Run, folder: Path, *args: str) -> Outcome:
@@ -40,16 +40,16 @@ def specimen(folder: Path) -> None:
 @pytest.mark.usefixtures("specimen")
 def test_the_prompt(run: Run, folder: Path) -> None:
     """What it is first, then the patches with their numbers, the template's question last."""
-    done = shown(run, folder, *TWO, "--keep-views")
+    done = shown(run, folder, *ONE, "--keep-views")
     assert done.code == 0
     record = done.records["a.svs"]
     parts = record["raw_text"].split(" | ")
-    assert parts[0].startswith("2 of 4 patches with tissue of one whole-slide")
-    assert parts[1:5] == ["image", "PATCH 1", "image", "PATCH 2"] and len(parts) == 6
-    assert record["usage"]["images"] == 2
-    assert record["coverage"] == {"patches": [2, 4]}
+    assert parts[0].startswith("1 of 2 patches with tissue of one whole-slide")
+    assert parts[1:3] == ["image", "PATCH 1"] and len(parts) == 4
+    assert record["usage"]["images"] == 1
+    assert record["coverage"] == {"patches": [1, 2]}
     assert "partial_coverage" in {flag["rule"] for flag in record["flags"]}
-    assert record["slide"]["seed"] == 0 and len(record["slide"]["places"]) == 2
+    assert record["slide"]["seed"] == 0 and len(record["slide"]["places"]) == 1
     assert record["views"] == "a.svs.views.jpg"
 
 
@@ -66,14 +66,14 @@ def test_no_name_of_the_header(run: Run, folder: Path, tmp_path: Path) -> None:
 def test_seeds(run: Run, folder: Path) -> None:
     """Nothing is done again for the same seed; another seed is another question."""
     for seed, line in ((0, 1), (0, 1), (3, 2)):
-        done = run(folder, "-t", "radiology", *TWO, "--seed", str(seed))
+        done = run(folder, "-t", "radiology", *ONE, "--seed", str(seed))
         assert len(done.lines) == line
     assert [line["slide"]["seed"] for line in done.lines] == [0, 3]
 
 
 def test_slides_that_are_none(run: Run, folder: Path) -> None:
     """Each is a clear failure of its own, and the good one beside them is done: 3."""
-    blank = aperio(glass(1200, 900))
+    blank = aperio(glass(900, 900))
     (folder / "blank.svs").write_bytes(blank)
     (folder / "cut.svs").write_bytes(SPECIMEN[:50_000])
     (folder / "words.ndpi").write_text("just words")
@@ -93,7 +93,7 @@ def test_slides_that_are_none(run: Run, folder: Path) -> None:
 
 def test_a_magnification_that_is_not_stated(run: Run, folder: Path) -> None:
     """What was assumed is flagged: a person must look."""
-    (folder / "a.svs").write_bytes(aperio(glass(1800, 1000, (0, 0, 1800, 1000)), mpp="", power=""))
+    (folder / "a.svs").write_bytes(aperio(glass(900, 900, (0, 0, 900, 900)), mpp="", power=""))
     record = run(folder, "-t", "radiology").records["a.svs"]
     assert record["status"] == "flagged"
     assert "magnification_assumed" in {flag["rule"] for flag in record["flags"]}

@@ -146,15 +146,15 @@ def _notes(found: Resolution) -> Iterator[str]:
 
 
 def _low(slide: Any, limits: ReadLimits) -> "Pillow.Image":
-    """The slide small: of the coarsest level that is large enough."""
+    """The slide small: of the coarsest level that is large enough, or of the largest allowed."""
     from PIL import Image as Pillow
 
     sizes = list(slide.level_dimensions)
-    able = [i for i, size in enumerate(sizes) if max(size) >= _LOW[0]]
-    level = max(able, default=0)
-    width, height = sizes[level]
-    if width * height > limits.max_pixels:
+    able = [i for i, (w, h) in enumerate(sizes) if w * h <= limits.max_pixels]
+    if not able:
         raise DocumentError("too_many_pixels")
+    level = max((i for i in able if max(sizes[i]) >= _LOW[0]), default=able[0])
+    width, height = sizes[level]
     whole = _on_white(slide.read_region((0, 0), level, (width, height)))
     by = min(_LOW[1] / max(width, height), 1.0)
     small = (max(round(width * by), 1), max(round(height * by), 1))
