@@ -211,7 +211,7 @@ def test_identical_documents(folder: Folder) -> None:
 def test_what_cannot_be_ordered_is_rejected(folder: Folder) -> None:
     """The same date twice: a record for each, and it is right again when one goes."""
     (folder.notes / "b_20240101.txt").write_text("Another note of that day.\n", "utf-8")
-    folder.write(b_20240201=THEN)
+    folder.write(b_20240201="Feels well again, and sleeps through.\n")
     folder.run()
     codes = {s: (r["error"] or {}).get("code") for s, r in folder.records.items()}
     assert codes["b_20240101.md"] == codes["b_20240101.txt"] == codes["b_20240201.md"]

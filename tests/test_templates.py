@@ -772,7 +772,10 @@ def test_quotes_are_asked_for_where_both_can_be_quoted(texts_of: tuple[str, str]
     ("text", "told"),
     [
         ("---\noutput: {a: new_finding}\n---\n{{ document.text }}", "t.md:2: quotes of a prior"),
-        ("---\noutput: {a: prior_quote}\n---\n{{ document.text }}", "t.md:2: quotes of a prior"),
+        (
+            "---\noutput: {a: prior_quote, b: text}\n---\n{{ document.text }}",
+            "t.md:2: quotes of a prior",
+        ),
         (PAIR.replace("prior.text", "prior"), "use prior.text or prior.images"),
         (PAIR.replace("prior.text", "prior.text|upper"), "may only stand alone"),
         (PAIR.replace("prior.text", "prior.date"), "has no attribute"),

@@ -3,12 +3,12 @@
 Rules `quote_in_other_document` (a quote stands in the wrong document alone), `quote_in_both` (what
 is called new or resolved stands in both) and `pair_differs` (two headers that are not of the same
 kind of image). Facts are compared with each text, and what one of them supports is supported, since
-a comparison speaks of both. So this does not cover a value that is ascribed to the wrong one of
-them, a change told the wrong way round, nor whether something in other words is really new: the
-quotes show that to a reader.
+a comparison speaks of both; but what is new, or resolved, has its numbers and sides from the one
+that it quotes. This does not cover a value ascribed to the wrong one elsewhere, a change told the
+wrong way round, nor whether something in other words is really new: the quotes show that.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
@@ -24,6 +24,7 @@ from medgemma_cli.safety.triage import triage
 
 _RANK = ("supported", "contradicted", "not checked")
 _UNADDRESSED, _LANGUAGE = "unsupported", "not_checked_language"
+_PLACED = {"number", "side"}
 _Key = tuple[str, str, tuple[int, int], str]
 _EXCLUSIVE = {"new_quote", "resolved_quote"}
 _IN_BOTH = "What is called new or resolved is quoted with words that stand in both documents."
@@ -120,11 +121,18 @@ class Checked(NamedTuple):
     omissions: tuple[str, ...]
 
 
-def check_facts(document: Document, fields: Mapping[str, Any], *, covers: bool) -> Checked:
+def check_facts(
+    document: Document,
+    fields: Mapping[str, Any],
+    quoted: Iterable[Quoted] = (),
+    *,
+    covers: bool,
+) -> Checked:
     """Compare an output with its document; of a pair with each, for a comparison speaks of both.
 
-    What one of the two supports is supported. Otherwise what one contradicts is contradicted: by
-    the current document, if by both.
+    What one of the two supports is supported, and what one contradicts otherwise contradicted.
+    But a finding that is called new, or resolved, must have its numbers and sides from the document
+    that it quotes: one of them at least, since "4.1, now 5.9" has both.
     """
     if document.prior is None:
         alone = check(document.text, fields, covers=covers)
@@ -132,10 +140,13 @@ def check_facts(document: Document, fields: Mapping[str, Any], *, covers: bool) 
     now = check(document.text, fields, covers=covers)
     before = check(document.prior.text, fields, covers=covers)
     verdicts = _verdicts(before.facts, now.facts)
+    own = {one.where: one.which for one in quoted if one.form in _EXCLUSIVE}
+    verdicts |= _misplaced(before.facts, own, "prior") | _misplaced(now.facts, own, "current")
     flags = [
         *_standing(now, "current", verdicts, before),
         *_standing(before, "prior", verdicts, now),
     ]
+    flags.sort(key=lambda flag: flag.span is None)  # what shows its evidence first
     marks = [(flag.rule, flag.where, flag.value) for flag in flags]
     once = tuple(flag for i, flag in enumerate(flags) if marks[i] not in marks[:i])
     counts = Counter(
@@ -156,6 +167,22 @@ def _verdicts(*found: Iterable[Fact]) -> dict[_Key, str]:
         known = best.get(_key(fact), _RANK[-1])
         best[_key(fact)] = min(known, fact.verdict, key=_RANK.index)
     return best
+
+
+def _misplaced(facts: Iterable[Fact], own: Mapping[str, Which], which: Which) -> dict[_Key, str]:
+    """What this document contradicts in findings of its own of which it supports nothing."""
+    found: dict[tuple[str, str], list[Fact]] = defaultdict(list)
+    for fact in facts:
+        item = fact.where.rpartition(".")[0]
+        if fact.kind in _PLACED and own.get(item) == which:
+            found[item, fact.kind].append(fact)
+    return {
+        _key(fact): "contradicted"
+        for group in found.values()
+        if all(fact.verdict != "supported" for fact in group)
+        for fact in group
+        if fact.verdict == "contradicted"
+    }
 
 
 def _standing(

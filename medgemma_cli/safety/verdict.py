@@ -50,7 +50,7 @@ def judge(document: Document, contract: Contract, generation: Generation) -> Ver
     output, confidence, doubts = decoding.settle(contract, generation, output)
     quoted = list(decoding.quoted(contract, output.fields))
     quotes, flags = pairs.check_quotes(quoted, document, generation.places)
-    grounds = _grounds(document, contract, output.fields)
+    grounds = _grounds(document, contract, output.fields, quoted)
     flags = [
         *_completeness(document, contract, generation, output),
         *pairs.triaged(document),
@@ -79,11 +79,16 @@ class _Grounds(NamedTuple):
     omissions: tuple[str, ...] = ()
 
 
-def _grounds(document: Document, contract: Contract, fields: dict[str, Any]) -> _Grounds:
+def _grounds(
+    document: Document,
+    contract: Contract,
+    fields: dict[str, Any],
+    quoted: list[decoding.Quoted],
+) -> _Grounds:
     """The output against the text. What was seen on an image has no text to be checked against."""
     # An answer to a question, or a table, does not promise to name everything.
     covers = "allergies" in contract.covers
-    found = pairs.check_facts(document, stated(fields, contract), covers=covers)
+    found = pairs.check_facts(document, stated(fields, contract), quoted, covers=covers)
     if not document.text.strip():
         counts = dict.fromkeys(found.facts, 0)
         return _Grounds((), {**counts, "not_checked": sum(found.facts.values())})

@@ -135,6 +135,17 @@ def test_what_one_of_both_supports_is_no_contradiction(summary: str) -> None:
     assert flagged(verdict) == [], summary
 
 
+def test_a_value_of_the_other_document_is_a_mismatch() -> None:
+    """New, and quoted as 5.9, but stated as the prior's 4.1; both in one statement are a change."""
+    quote = "Potassium 5.9 mmol/L this evening."
+    wrong = compared({"new": [{"quote": quote, "statement": "Potassium is 4.1 mmol/L now"}]})
+    assert flagged(wrong) == [("number_mismatch", "new[0].statement", "current")]
+    both = "Potassium rose from 4.1 mmol/L to 5.9 mmol/L"
+    assert flagged(compared({"new": [{"quote": quote, "statement": both}]})) == []
+    gone = [{"quote": "Right pleural effusion, 3 cm deep.", "statement": "No pleural effusion now"}]
+    assert flagged(compared({"resolved": gone})) == []
+
+
 def test_spans_count_in_their_own_document() -> None:
     """What contradicts a fact is shown where it stands."""
     only_before = compared(
