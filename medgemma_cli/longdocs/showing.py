@@ -12,11 +12,14 @@ def notice(k: int, n: int) -> str:
 
 
 def document_of(prompt: Prompt) -> str:
-    """The document's text, once: a template may show it twice. Of two documents, as a pair has
-    them, neither is it: a part of one says nothing beside the other."""
-    parts = (part for message in prompt.messages for part in message.parts)
-    texts = {part.text: None for part in parts if part.kind == "document"}
-    return next(iter(texts)) if len(texts) == 1 else ""
+    """The document's text, once: a template may show it twice.
+
+    None of a pair: a part of one document says nothing beside the whole of the other.
+    """
+    parts = [part for message in prompt.messages for part in message.parts]
+    if any(part.kind == "prior" for part in parts):
+        return ""
+    return next((part.text for part in parts if part.kind == "document"), "")
 
 
 def shown(prompt: Prompt, text: str, *, first: bool, said: str) -> Prompt:
