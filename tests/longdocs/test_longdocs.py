@@ -62,7 +62,7 @@ _SAID = "The dose was halved after the second visit."
 
 def test_the_same_words_twice_are_told_apart(tmp_path: Path) -> None:
     """A quote that stands in two parts has its place in the part that it was taken from."""
-    text = f"{_SAID}\n\n{note(60)}\n\n{_SAID}\n"
+    text = f"{_SAID}\n\n{note(30)}\n\n{_SAID}\n"  # few parts: each has a finding in the whole
 
     def change(prompt: Prompt, fields: Line) -> Line:
         if "key_findings" not in fields:
