@@ -51,7 +51,7 @@ def render(
     """
     request = document.request
     assert request is not None and question is None
-    given = {name: getattr(request, name) for name in Limits.model_fields}
+    given = {name: getattr(request, name, None) for name in Limits.model_fields}
     limits = limits.model_copy(update={k: v for k, v in given.items() if v is not None})
     if limits.min_new_tokens > limits.max_new_tokens:
         raise DocumentError("request_option")

@@ -23,6 +23,7 @@ from medgemma_cli.ledger import CRASHES, Attempts, DamagedRecordError, Entry, Le
 from medgemma_cli.planning import Decision, Planner
 from medgemma_cli.progress import Reporter
 from medgemma_cli.projection import Projection
+from medgemma_cli.readers import pair
 from medgemma_cli.readers.pool import InProcess, Reading
 from medgemma_cli.recording import make_record, now, reading_of, renamed
 from medgemma_cli.records import (
@@ -339,9 +340,9 @@ class Run:
         if decision.blob is None:
             return ()
         limits = self.job.read_limits
-        document = self._reading.submit(decision.source, decision.blob, limits).result()
-        document = paging.fit(self.job.template, document, lambda: self._engine.reads_images)
-        return document.images
+        read = pair.submit(self._reading, decision.source, decision.blob, limits)
+        document = paging.fit(self.job.template, read.result(), lambda: self._engine.reads_images)
+        return (*(document.prior.images if document.prior else ()), *document.images)
 
     def _copy(self, decision: Decision, record: Record, *, reused: bool = False) -> None:
         """Append another name's record, or an earlier one of the same name, as current."""

@@ -351,10 +351,13 @@ def test_ten_thousand_files(tmp_path: Path) -> None:
 
 
 def test_the_command(cli: Callable[..., Any], folder: Folder) -> None:
-    """The template is chosen; what is not paired is told; no patient reaches the log."""
+    """The template is chosen; what is not paired is told; no patient reaches the log.
+
+    The echo engine says of a new finding what stands in the prior alone: that is flagged.
+    """
     done = cli("run", "in", "-o", "out", *ECHO, "--pair-by", BY_NAME)
     assert done.returncode == 0, done.stderr
-    assert "2 documents: 2 ok; 2 generated" in done.stderr
+    assert "2 documents: 1 ok, 1 flagged; 2 generated" in done.stderr
     assert "skipped 1: 1 not paired (alone in its group)" in done.stderr
     assert "a_2024" not in done.stderr + done.stdout
 

@@ -141,5 +141,5 @@ def test_the_choice_is_spread() -> None:
         for place in chosen(PLACES, 25, seed):
             counts[place] += 1
     assert sum(counts.values()) == 200 * 25
-    # 100 each; the standard deviation is under 9.
-    assert min(counts.values()) > 60 and max(counts.values()) < 140
+    # 50 each; the standard deviation is about 6.
+    assert min(counts.values()) > 20 and max(counts.values()) < 80
