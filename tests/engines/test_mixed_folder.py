@@ -12,6 +12,7 @@ import numpy as np
 import office_kit
 import pdfs
 import pytest
+import slide_kit
 import tiny
 from batch_kit import answered, png, request, said, shown, write
 from dicom_kit import ROOT, file, slice_of
@@ -62,7 +63,7 @@ DOCUMENTS = {
     "ct": Expected(3, {"slices": (3, 3)}),
     "long": Expected(85, {"slices": (85, 90)}),
     "mr": Expected(4, {"slices": (4, 4)}),
-    # Slides: a pyramid, its patches counted in `coverage`, goes here.
+    "slide.svs": Expected(1, {"patches": (1, 1)}),
     "e.docx": Expected(),
     "e.html": Expected(),
     "e.rtf": Expected(),
@@ -116,6 +117,7 @@ def fill(folder: Path) -> None:
         "locked.pdf": pdfs.pdf([pdfs.text(TEXT)], user=b"secret"),
         "one.dcm": file(GREY, modality="CR"),
         "many.dcm": file(FRAMES, modality="US"),
+        "slide.svs": slide_kit.aperio(slide_kit.glass(4096, 3072, (0, 0, 1792, 1792))),
         "e.docx": office_kit.docx(office_kit.paragraph(TEXT)),
         "z.zip": b"PK\x03\x04",
     }
