@@ -118,6 +118,14 @@ def test_web_shows_what_a_browser_shows() -> None:
     assert found.text == "One two\nNa  140\nK   4.1"
 
 
+@pytest.mark.parametrize("sign", ["\x01", "\x0b", "\x0c", "\x1c", "\x1f", "\ufffe", "\uffff"])
+def test_web_with_signs_that_xml_has_not(sign: str) -> None:
+    """They stand for nothing that is seen; beside a table they ended the reader once."""
+    page = f"<p>Dry{sign}cough<table><tr><td>Na<td>140</table>{sign}ul><li>a<li>b</ul>"
+    text = read(HTML, page.encode()).text
+    assert text.split() == ["Dry", "cough", "Na", "140", "ul>", "*", "a", "*", "b"]
+
+
 def test_web_fetches_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fault 105: pictures and frames are counted; no socket is made."""
     monkeypatch.setattr(socket, "socket", lambda *a, **k: pytest.fail("a socket"))
