@@ -232,6 +232,7 @@ def test_mail_alternatives() -> None:
         (mail(f"{PLAIN}One")[:-10], "office_corrupt"),
         (mail(f"{PLAIN[:-2]}Content-Transfer-Encoding: base64\r\n\r\nQUJ"), "office_corrupt"),
         (mail(SCAN), "no_text"),
+        (mail("Content-Type: text/plain; charset=utf-\0\0\r\n\r\nOne"), "encoding"),
         (mail("Content-Type: text/plain; charset=klingon\r\n\r\nx"), "encoding"),
         (b"Subject: a\n\nSe\xf1ora", "encoding"),
         (b"Subject: a\nContent-Type: application/pkcs7-mime\n\nAAAA", "office_encrypted"),
