@@ -22,7 +22,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.12 …" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[demo,dev,dicom,eval,office,tables,tune]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[demo,dev,dicom,eval,office,slides,tables,tune]'
 	touch $@
 
 setup: $(VENV)/.ready  ## make the virtual environment and install
@@ -39,8 +39,8 @@ test: setup  ## the tests (about 20 minutes on 2 cores)
 test-all: setup  ## the tests, the slow ones too
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
-torture: setup  ## ten times as many kills as `make test`, and five of a run with the demo model
-	MEDGEMMA_TORTURE=10 $(BIN)/python -m pytest tests/kill tests/e2e/test_kill_demo.py
+torture: setup  ## ten times as many kills as `make test`, five of a run with the demo model, 10,000 damaged files
+	MEDGEMMA_TORTURE=10 $(BIN)/python -m pytest tests/kill tests/fuzz tests/e2e/test_kill_demo.py
 
 lint: setup  ## ruff and mypy
 	$(BIN)/ruff check .

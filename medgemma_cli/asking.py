@@ -3,17 +3,18 @@
 import hashlib
 from collections.abc import Callable, Sequence
 
-from medgemma_cli import identity, paging, readers, summaries, templates
+from medgemma_cli import identity, longdocs, paging, readers, summaries, templates
 from medgemma_cli.committing import has_page
 from medgemma_cli.engines.base import Engine, check_fits
 from medgemma_cli.errors import FAULTS, DocumentError
 from medgemma_cli.job import Job
-from medgemma_cli.ledger import Ledger
+from medgemma_cli.keeping import Keeper
+from medgemma_cli.ledger import Entry, Ledger
 from medgemma_cli.planning import Decision
 from medgemma_cli.readers.pool import InProcess, Reading
 from medgemma_cli.recording import make_record, now
 from medgemma_cli.records import Document, Generation, Prompt, Record, Source
-from medgemma_cli.safety.verdict import Verdict, judge
+from medgemma_cli.safety.verdict import Verdict, covering, judge
 
 
 def answer(
@@ -33,6 +34,7 @@ def answer(
     if ledger and not ledger.current:
         summaries.refuse_orphans(ledger.out, summaries.sweep(ledger.out))
     version = _version(sources)
+    keeper = Keeper(ledger, wanted=job.keep_views, fsync=job.fsync) if ledger else None
     try:
         document = join(sources, job.read_limits, reading or InProcess())
     except DocumentError as error:
@@ -40,27 +42,41 @@ def answer(
         verdict = Verdict(FAULTS[error.code].status, error=error.code)
         return _keep(make_record(job, engine.info, _decision(key), verdict), ledger)
     key = identity.document_key(settings, document.sha256, version, tuple(job.read_limits))
-    entry = ledger.by_key.get(key) if ledger else None
-    if ledger and entry and entry.status in ("ok", "flagged"):
+    long_key = identity.long_key(key, longdocs.rule_of(engine))
+    entry = _answered(ledger, long_key) or _answered(ledger, key)
+    if ledger and keeper and entry:
         known = ledger.read(entry)
         show(known.raw_text or "")
-        current = ledger.current[entry.slot] is entry
-        again = known if current else known.model_copy(update={"reused": True, "created": now()})
-        return again if current else _keep(again, ledger)
-    decision = _decision(key)._replace(attempt=entry.attempt + 1 if entry else 1)
+        shown = keeper.copied(known, known.summary, lambda: _fitted(job, engine, document).images)
+        if ledger.current[entry.slot] is entry and shown in (None, known.views):
+            return known
+        changed = {"reused": True, "created": now(), "views": shown or known.views}
+        return _keep(known.model_copy(update=changed), ledger)
+    decision = _decision(key, ledger)
     try:
         _check_name(decision, ledger)
-        document = paging.fit(job.template, document, lambda: engine.reads_images)
+        document = _fitted(job, engine, document)
         prompt = templates.render(job.template, document, key, job.limits, job.question)
+        if long_key is not None and longdocs.parts_of(engine, prompt):
+            decision = _decision(long_key, ledger)
+            _check_name(decision, ledger)
+            prompt = prompt.model_copy(update={"id": long_key})
+        sheet = keeper.drawn(prompt.images, prompt.id) if keeper else None
         generation = _generate(engine, prompt, show)
     except DocumentError as error:
         verdict = Verdict(FAULTS[error.code].status, error=error.code)
         return _keep(make_record(job, engine.info, decision, verdict, document=document), ledger)
+    document = covering(document, generation)
     verdict = judge(document, prompt.contract, generation)
     record = make_record(
         job, engine.info, decision, verdict, document=document, generation=generation
     )
-    return _keep(record, ledger)
+    return _keep(keeper.kept(record, sheet) if keeper else record, ledger)
+
+
+def _fitted(job: Job, engine: Engine, document: Document) -> Document:
+    """As the model is shown it."""
+    return paging.fit(job.template, document, lambda: engine.reads_images)
 
 
 def _version(sources: Sequence[Source]) -> str:
@@ -69,10 +85,17 @@ def _version(sources: Sequence[Source]) -> str:
     return " ".join(["ask/1", *(readers.reader_version(kind) for kind in kinds)])
 
 
-def _decision(key: str) -> Decision:
+def _answered(ledger: Ledger | None, key: str | None) -> Entry | None:
+    entry = ledger.by_key.get(key) if ledger and key else None
+    return entry if entry and entry.status in ("ok", "flagged") else None
+
+
+def _decision(key: str, ledger: Ledger | None = None) -> Decision:
     name = f"ask/{key[:12]}"
     source = Source(place=name, relative=name, origin="-")
-    return Decision("infer", "asked", source, summaries.output_name(name), key)
+    earlier = ledger.by_key.get(key) if ledger else None
+    attempt = earlier.attempt + 1 if earlier else 1
+    return Decision("infer", "asked", source, summaries.output_name(name), key, attempt=attempt)
 
 
 def join(sources: Sequence[Source], limits: readers.ReadLimits, reading: Reading) -> Document:
@@ -103,6 +126,7 @@ def join(sources: Sequence[Source], limits: readers.ReadLimits, reading: Reading
         # Of several documents, a page's number would not say whose it is.
         pages=documents[0].pages if len(documents) == 1 else (),
         header=documents[0].header if len(documents) == 1 else {},
+        slide=documents[0].slide if len(documents) == 1 else None,
     )
 
 

@@ -14,6 +14,7 @@ from medgemma_cli import __version__
 from medgemma_cli.commands import evaluate as evaluate_command
 from medgemma_cli.commands import templates as templates_command
 from medgemma_cli.commands.ask import ask
+from medgemma_cli.commands.batch import batch
 from medgemma_cli.commands.check import check
 from medgemma_cli.commands.doctor import doctor
 from medgemma_cli.commands.export import export
@@ -46,6 +47,7 @@ app = typer.Typer(
 app.command("run", no_args_is_help=True)(run)
 app.command("plan", no_args_is_help=True)(plan)
 app.command("ask", no_args_is_help=True)(ask)
+app.command("batch", no_args_is_help=True)(batch)
 app.command("check", no_args_is_help=True)(check)
 app.command("rules")(rules)
 app.command("status")(status)

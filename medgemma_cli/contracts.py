@@ -2,7 +2,8 @@
 
 The notation is for people (docs/templates.md); the JSON Schema is what engines decode inside.
 It has two annotations of our own: ``"format": "quote"`` for a string that must stand in the
-document, and ``"x-decide"`` for a choice that is decided by its probabilities.
+document (`kinds.QUOTED` has the others, of pairs), and ``"x-decide"`` for a choice that is decided
+by its probabilities.
 """
 
 import json
@@ -19,9 +20,14 @@ from medgemma_cli.schemas import SchemaKinds
 
 OutputBlock = str | dict[str, Any]
 
-_KINDS = ("text", "finding", *kinds.SCALARS)
 # The evidence before the claim: what is written after a quote is conditioned on it.
-_FINDING = {"quote": "quote", "statement": "statement"}
+_FINDINGS = {
+    "finding": {"quote": "quote", "statement": "statement"},
+    "new_finding": {"quote": "new_quote", "statement": "statement"},
+    "resolved_finding": {"quote": "resolved_quote", "statement": "statement"},
+    "unchanged_finding": {"prior_quote": "prior_quote", "quote": "quote", "statement": "statement"},
+}
+_KINDS = ("text", *_FINDINGS, *kinds.SCALARS)
 _DEEPEST = 30
 _RULE = {"positive", "negative", "threshold", "uncertain"}
 
@@ -55,8 +61,8 @@ class _Notation:
         return reduce(or_, [kind, Literal[tuple(others)]]) if others else kind
 
     def _scalar(self, value: str, name: str, item: bool) -> Any:
-        if value == "finding":
-            return self.of(_FINDING, name)
+        if value in _FINDINGS:
+            return self.of(_FINDINGS[value], name)
         if value == "text" and item:
             return kinds.text(kinds.ITEM_CHARACTERS, 4, kinds.TEXT_PATTERN)
         if value == "text":
@@ -100,7 +106,28 @@ def model(block: str, quotable: bool) -> type[BaseModel]:
 @lru_cache(maxsize=64)
 def wants_quotes(block: str) -> bool:
     """Whether an `output:` block given as JSON has quotes, where there is a text to quote."""
-    return '"format": "quote"' in json.dumps(model(block, True).model_json_schema())
+    return bool(_formats(block) & set(kinds.QUOTED))
+
+
+@lru_cache(maxsize=64)
+def wants_pairs(block: str) -> bool:
+    """Whether an `output:` block given as JSON has quotes that only a pair of documents has."""
+    return bool(_formats(block) & kinds.PAIRED)
+
+
+def _formats(block: str) -> set[str]:
+    schema = json.dumps(model(block, True).model_json_schema())
+    return set(re.findall(r'"format": "(\w+)"', schema))
+
+
+def selects(block: str, name: str) -> bool:
+    """Whether a field of an `output:` block given as JSON is a list that picks what matters.
+
+    That is one without bounds of its own, as `[finding]`; a table, or a list that says how much it
+    may hold, as `[text, 0..20]`, names all there is.
+    """
+    value = json.loads(block).get(name) if block else None
+    return isinstance(value, list) and len(value) == 1 and isinstance(value[0], str)
 
 
 def contract(

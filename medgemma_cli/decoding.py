@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
-from medgemma_cli import choices, contracts
+from medgemma_cli import choices, contracts, kinds
 from medgemma_cli.jsonplaces import Leaf, leaves, load
-from medgemma_cli.records import Contract, Flag, Generation
+from medgemma_cli.records import Contract, Flag, Generation, Which
 
 
 class Output(NamedTuple):
@@ -86,9 +86,7 @@ def _drop_repeats(value: Any, where: str = "") -> Iterator[str]:
         for i, item in enumerate(value):
             yield from _drop_repeats(item, f"{where}[{i}]")
         # As JSON: 1 and true are equal in Python.
-        marks = [
-            json.dumps(item.get("quote", item) if _is_finding(item) else item) for item in value
-        ]
+        marks = [json.dumps(_evidence(item) if _is_finding(item) else item) for item in value]
         again = [i for i, mark in enumerate(marks) if mark in marks[:i]]
         yield from (f"{where}[{i}]" for i in again)
         value[:] = [item for i, item in enumerate(value) if i not in again]
@@ -101,16 +99,41 @@ def _is_table(value: list[Any]) -> bool:
 
 def _is_finding(item: Any) -> bool:
     """Two rows of a table may quote the same line; two findings say the same."""
-    return isinstance(item, dict) and {"statement"} <= set(item) <= {"quote", "statement"}
+    own = {"prior_quote", "quote", "statement"}
+    return isinstance(item, dict) and {"statement"} <= set(item) <= own
 
 
-def quotes(contract: Contract, fields: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Every quote of an output, with the path of what it belongs to (``key_findings[0]``)."""
+def _evidence(finding: dict[str, Any]) -> Any:
+    """What a finding quotes; of one that quotes nothing, all of it."""
+    return [value for name, value in finding.items() if name != "statement"] or finding
+
+
+class Quoted(NamedTuple):
+    """A quote of an output, the path of what it belongs to (``key_findings[0]``), its format."""
+
+    where: str
+    text: str
+    form: str
+
+    @property
+    def which(self) -> Which:
+        """The document of a pair that it is to be of."""
+        return kinds.QUOTED[self.form]
+
+
+def quoted(contract: Contract, fields: dict[str, Any]) -> Iterator[Quoted]:
+    """Every quote of an output."""
     if contract.kind == "json":
         root = schema(contract.json_schema)
         for path, node, value in _values(root, root, fields, ""):
-            if node.get("format") == "quote":
-                yield path if path.endswith("]") else path.rpartition(".")[0] or path, value
+            if node.get("format") in kinds.QUOTED:
+                where = path if path.endswith("]") else path.rpartition(".")[0] or path
+                yield Quoted(where, value, node["format"])
+
+
+def quotes(contract: Contract, fields: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Every quote of an output, with the path of what it belongs to."""
+    yield from ((quote.where, quote.text) for quote in quoted(contract, fields))
 
 
 def _values(

@@ -299,6 +299,11 @@ def check_tables(paths: Sequence[str], columns: tables.Columns | None) -> None:
     for number, path in enumerate(paths, 1):
         if path == STDIN or not _is_table(path) or not os.path.isfile(path):
             continue
+        if columns is None and tables.has_requests(path, tables.Columns().max_bytes):
+            raise UsageError(
+                f"PATH number {number} is a file of chat requests.",
+                "Answer it with `medgemma batch FILE -o OUT`.",
+            )
         if columns is None:
             raise UsageError(
                 f"PATH number {number} is a table, and no column was named.",

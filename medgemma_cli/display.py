@@ -29,6 +29,11 @@ def visible(text: str, *, keep_lines: bool = False) -> str:
     return (_UNSAFE_BUT_LINES if keep_lines else _UNSAFE).sub(_escape, text)
 
 
+def pair_name(source: str, prior: str | None) -> str:
+    """A document's name, of a pair both: the earlier one first."""
+    return source if prior is None else f"{prior} → {source}"
+
+
 _WWW = re.compile(r"(?<![A-Za-z0-9])(www)\.", re.IGNORECASE)
 
 # What Markdown or HTML would act on. A backslash keeps the character and takes its meaning.

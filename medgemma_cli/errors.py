@@ -154,14 +154,14 @@ FAULTS: dict[str, Fault] = {
     "row_broken": Fault(
         "discover",
         "rejected",
-        "The row is broken (quotes, number of fields, JSON); mend that row of the table.",
+        "The row or line is broken (quotes, number of fields, JSON); mend it.",
     ),
     "row_empty": Fault("discover", "rejected", "The row has no text and no image; fill it in."),
     "row_not_text": Fault(
         "discover", "rejected", "The row has no text in its column, but a number, list or bytes."
     ),
     "duplicate_id": Fault(
-        "discover", "rejected", "An earlier row of the table has the same id; make ids unique."
+        "discover", "rejected", "An earlier row or line has the same id; make ids unique."
     ),
     "image_path": Fault(
         "read",
@@ -170,6 +170,64 @@ FAULTS: dict[str, Fault] = {
     ),
     "image_missing": Fault(
         "read", "failed", "The image that the row names is not there; put it beside the table."
+    ),
+    "no_custom_id": Fault(
+        "discover", "rejected", "The request has no custom_id, or one that is no text; add one."
+    ),
+    "request_url": Fault(
+        "discover",
+        "rejected",
+        "Not a chat request: its method must be POST, its url /v1/chat/completions.",
+    ),
+    "request_model": Fault(
+        "discover",
+        "rejected",
+        "The request names another model; give --model it, or --served-model-name its name.",
+    ),
+    "request_body": Fault(
+        "read",
+        "rejected",
+        "The request's body, or an option in it, is missing, of a wrong type or out of bounds.",
+    ),
+    "request_messages": Fault(
+        "read",
+        "rejected",
+        "Messages are text or image_url, system first, then user and assistant in turn, user last.",
+    ),
+    "request_option": Fault(
+        "read",
+        "rejected",
+        "The request asks for an option that is not had here (n, stop, tools …): docs/batch.md.",
+    ),
+    "request_format": Fault(
+        "read",
+        "rejected",
+        "Its response_format is no text, and no json_schema that can be decoded: docs/batch.md.",
+    ),
+    "image_link": Fault(
+        "read",
+        "rejected",
+        "An image is an address; nothing is fetched. Put the image itself in, as a data: URL.",
+    ),
+    "image_data": Fault(
+        "read", "rejected", "An image is no base64 data: URL of PNG, JPEG, TIFF, BMP or WebP."
+    ),
+    "pair_date": Fault(
+        "discover",
+        "rejected",
+        "--pair-by finds no date in it, or one that is unclear; write 2024-03-01 or 20240301, and "
+        "all of a group in one way.",
+    ),
+    "pair_order": Fault(
+        "discover",
+        "rejected",
+        "Which document comes before which is not certain: two of its group have the same date. "
+        "Add a time or an order, or leave one out.",
+    ),
+    "pair_mixed": Fault(
+        "render",
+        "rejected",
+        "Of the two documents only one has text; pair texts with texts and images with images.",
     ),
     "not_dicom": Fault(
         "read", "rejected", "The content is no DICOM file; give it its right file name."
@@ -187,6 +245,22 @@ FAULTS: dict[str, Fault] = {
         "rejected",
         "The DICOM file is packed in a way not read here; pip install 'medgemma-cli[dicom]' reads "
         "more, or export it uncompressed.",
+    ),
+    "no_slide_reader": Fault(
+        "read",
+        "rejected",
+        "Slides need packages that are not there: pip install 'medgemma-cli[slides]'.",
+    ),
+    "slide_too_large": Fault(
+        "read", "rejected", "The slide is over --max-slide-bytes; raise that, or export a part."
+    ),
+    "slide_corrupt": Fault(
+        "read",
+        "rejected",
+        "The file is no slide of a kind read here, damaged or cut short; copy or export it again.",
+    ),
+    "no_tissue": Fault(
+        "read", "rejected", "No tissue was found on the slide; export its regions as PNG."
     ),
     "timeout": Fault(
         "read", "rejected", "Reading it took too long; save it again plainly, or convert it."
@@ -212,7 +286,10 @@ FAULTS: dict[str, Fault] = {
         "Its pages are pictures, and the model reads text only; choose a multimodal --model.",
     ),
     "too_long": Fault(
-        "render", "rejected", "The document is longer than the model's window; split the file."
+        "render",
+        "rejected",
+        "The document is longer than the model's window; use --on-long split, or more "
+        "--max-input-tokens.",
     ),
     "control_tokens": Fault(
         "render", "failed", "The document could not be kept apart from the prompt; report this."
@@ -262,9 +339,10 @@ FAULTS: dict[str, Fault] = {
 class DocumentError(Exception):
     """One document ends here, with a code of `FAULTS`; the others go on."""
 
-    def __init__(self, code: str) -> None:
+    def __init__(self, code: str, document: Literal["prior", "current"] | None = None) -> None:
         super().__init__(code)
         self.code = code
+        self.document = document  # of a pair, which of both
 
     @property
     def fault(self) -> Fault:

@@ -66,6 +66,33 @@ def replace_files(pairs: Iterable[tuple[str | Path, bytes]], *, fsync: bool = Tr
             sync_folder(folder)
 
 
+def replace_streamed(path: str | Path, chunks: Iterable[bytes], mark: str) -> None:
+    """Put a file in place at once, as `replace_file`, that need not be in memory.
+
+    Args:
+        mark: names the writer, of which there is one at a time: what an earlier one that was
+            killed has left beside the file is removed first.
+
+    Raises:
+        OSError: as the system says, and whatever `chunks` raises; the old file stands.
+    """
+    folder = _folder(path)
+    if not os.path.isdir(folder):
+        make_folder(Path(folder))
+    temporary = f"{folder}/{TEMPORARY}{mark}.tmp"
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(temporary)
+    try:
+        _fill(temporary, chunks)
+        _sync(temporary)
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+    sync_folder(folder)
+
+
 def _folder(path: str | Path) -> str:
     return os.path.dirname(path) or "."
 
@@ -74,18 +101,26 @@ def _temporary(folder: str, data: bytes, *, fsync: bool) -> str:
     if not os.path.isdir(folder):
         make_folder(Path(folder), fsync=fsync)
     temporary = f"{folder}/{TEMPORARY}{secrets.token_hex(8)}.tmp"
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    descriptor = os.open(temporary, flags, 0o600)
     try:
-        try:
-            write_all(descriptor, data)
-        finally:
-            os.close(descriptor)  # which may fail, too, on a disk across a network
+        _fill(temporary, [data])
+    except FileExistsError:
+        raise
     except OSError:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
         raise
     return temporary
+
+
+def _fill(path: str, chunks: Iterable[bytes]) -> None:
+    """Make a file, for its owner alone."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    descriptor = os.open(path, flags, 0o600)
+    try:
+        for chunk in chunks:
+            write_all(descriptor, chunk)
+    finally:
+        os.close(descriptor)  # which may fail, too, on a disk across a network
 
 
 def _sync(path: str, flags: int = 0) -> None:

@@ -13,9 +13,11 @@ from medgemma_cli.engines import sizing
 from medgemma_cli.engines.base import Engine, check_fits
 from medgemma_cli.errors import FAULTS, DocumentError
 from medgemma_cli.job import Job
+from medgemma_cli.longdocs import parts_of
 from medgemma_cli.planning import Decision, Planner
+from medgemma_cli.readers import pair
 from medgemma_cli.readers.pool import InProcess, Reading
-from medgemma_cli.records import Document, Precision, Source
+from medgemma_cli.records import Document, Precision, Prompt, Source
 from medgemma_cli.speeds import Estimate, Speed, Work, answer_tokens, estimate
 
 _PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "int8", "nf4")
@@ -28,9 +30,13 @@ class Forecast(NamedTuple):
         action: as `planning.Decision` has it: ``infer``, ``cached``, ``reuse``, ``duplicate``;
             ``refuse`` also where reading, rendering or counting would end it.
         why: the reason; of a refusal its code in `errors.FAULTS`.
-        prompt_tokens: the whole prompt, images among them; 0 where nothing was counted.
+        prompt_tokens: the whole prompt, images among them; 0 where nothing was counted. Of a
+            document in parts, all of theirs; what joins the answers is not known before.
         partial: of what only a part is read: unit, seen, total.
         degraded: what the reader had to change.
+        parts: in how many it would be read.
+        longest: the longest prompt, in tokens.
+        prior: of a pair, the earlier document; `source` is the current one.
     """
 
     source: str
@@ -41,6 +47,9 @@ class Forecast(NamedTuple):
     images: int = 0
     partial: tuple[tuple[str, int, int], ...] = ()
     degraded: tuple[str, ...] = ()
+    parts: int = 1
+    longest: int = 0
+    prior: str | None = None
 
     @property
     def status(self) -> str | None:
@@ -65,7 +74,10 @@ def foresee(
     """
     for source in sources:
         decision = planner.decide(source)
-        forecast = Forecast(source.relative, decision.action, decision.why, decision.key)
+        prior = source.prior.relative if source.prior else None
+        forecast = Forecast(
+            source.relative, decision.action, decision.why, decision.key, prior=prior
+        )
         if decision.action == "infer":
             forecast = _counted(job, engine, decision, forecast, reading or InProcess())
         yield forecast
@@ -76,20 +88,40 @@ def _counted(
 ) -> Forecast:
     assert decision.blob is not None
     try:
-        document = reading.submit(decision.source, decision.blob, job.read_limits).result()
+        document = pair.submit(reading, decision.source, decision.blob, job.read_limits).result()
         document = paging.fit(job.template, document, lambda: engine.reads_images)
         forecast = _read(forecast, document)
         prompt = templates.render(job.template, document, decision.key, job.limits, job.question)
-        forecast = forecast._replace(prompt_tokens=engine.count(prompt))
+        forecast = _shown(forecast, decision, document, engine, prompt)
         check_fits(prompt, engine)
     except DocumentError as error:
+        if error.code == "too_long":
+            forecast = forecast._replace(key=decision.long_key or decision.key)
         return forecast._replace(action="refuse", why=error.code)
     return forecast
 
 
+def _shown(
+    forecast: Forecast, decision: Decision, document: Document, engine: Engine, prompt: Prompt
+) -> Forecast:
+    """What the engine is shown of it: parts, or the beginning alone, of a long document."""
+    parts = parts_of(engine, prompt)
+    if not parts:
+        count = engine.count(prompt)
+        return forecast._replace(prompt_tokens=count, longest=count)
+    tokens = [part.tokens for part in parts]
+    seen = document.covered(parts[-1].end)
+    return _read(forecast, document.model_copy(update={"coverage": seen}))._replace(
+        key=decision.long_key or decision.key,
+        prompt_tokens=sum(tokens),
+        parts=len(parts),
+        longest=max(tokens),
+    )
+
+
 def _read(forecast: Forecast, document: Document) -> Forecast:
     partial = tuple((unit, n, of) for unit, (n, of) in document.coverage.items() if n < of)
-    images = len(document.images)
+    images = len(document.images) + len(document.prior.images if document.prior else ())
     return forecast._replace(images=images, partial=partial, degraded=document.degraded)
 
 
@@ -121,7 +153,7 @@ def summarise(forecasts: Iterable[Forecast]) -> Summary:
         actions=Counter(one.action for one in every),
         refused=Counter(one.why for one in every if one.action == "refuse"),
         prompt_tokens=sum(one.prompt_tokens for one in asked),
-        longest=max((one.prompt_tokens for one in asked), default=0),
+        longest=max((one.longest or one.prompt_tokens for one in asked), default=0),
         images=sum(one.images for one in asked),
         partial=sum(bool(one.partial) for one in asked),
     )

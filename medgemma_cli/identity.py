@@ -33,7 +33,7 @@ def settings_digest(
             "template": template_hash,
             "question": question,
             "model": model,
-            "generation": limits.model_dump(),
+            "generation": limits.model_dump(exclude_none=True),
         }
     )
 
@@ -41,6 +41,15 @@ def settings_digest(
 def document_key(settings: str, sha256: str, reader: str, limits: tuple[Any, ...]) -> str:
     """The key of bytes that were read, by their SHA-256, the reader's version and its limits."""
     return digest([settings, sha256, reader, list(limits)])
+
+
+def long_key(key: str, rule: dict[str, Any] | None) -> str | None:
+    """The key of a document that turns out to be longer than the window.
+
+    Made of the one it would have if not, and of what is done with long ones: a document that fits
+    is answered the same whatever that is, so its key says nothing of it. None without a rule.
+    """
+    return digest([key, "long", rule]) if rule is not None else None
 
 
 def unread_key(

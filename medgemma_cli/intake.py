@@ -7,6 +7,7 @@ from concurrent.futures import Future
 from typing import NamedTuple
 
 from medgemma_cli.planning import Decision, Planner
+from medgemma_cli.readers import pair
 from medgemma_cli.readers.limits import ReadLimits
 from medgemma_cli.readers.pool import Reading
 from medgemma_cli.records import Document, Source
@@ -70,5 +71,5 @@ class Intake:
         """Have the document of a decision read, if it is to be inferred and its bytes are here."""
         if decision.action != "infer" or decision.blob is None:
             return Decided(decision, None, seconds)
-        document = self._reading.submit(decision.source, decision.blob, self._limits)
+        document = pair.submit(self._reading, decision.source, decision.blob, self._limits)
         return Decided(decision, document, seconds)

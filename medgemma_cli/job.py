@@ -9,7 +9,7 @@ from medgemma_cli.records import Limits
 
 @dataclass(frozen=True)
 class Job:
-    """What to ask of every document, and when to ask again."""
+    """What to ask of every document, when to ask again, and what to keep of it."""
 
     template: templates.Template
     limits: Limits
@@ -19,6 +19,7 @@ class Job:
     retry_failed: bool = False
     max_attempts: int = 3
     fsync: bool = True
+    keep_views: bool = False
 
     def settings(self, engine_identity: dict[str, Any]) -> str:
         """The digest that all keys of this job share."""

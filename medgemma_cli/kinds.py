@@ -7,6 +7,8 @@ from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, WithJsonSchema, create_model
 
+from medgemma_cli.records import Which
+
 # A text begins with a letter or digit and has no control characters: a base model left free
 # starts with punctuation and stays there.
 _REST = r"[^\u0000-\u001f\u007f]*$"
@@ -79,17 +81,30 @@ def listed(item: Any, least: int, most: int) -> Any:
     return Annotated[list[item], Field(min_length=least, max_length=most)]
 
 
-QUOTE: Any = Annotated[
-    str,
-    StringConstraints(min_length=1, max_length=_QUOTE_CHARACTERS),
-    WithJsonSchema({"type": "string", "format": "quote"}),
-]
+def _quote(form: str) -> Any:
+    bounds = StringConstraints(min_length=1, max_length=_QUOTE_CHARACTERS)
+    return Annotated[str, bounds, WithJsonSchema({"type": "string", "format": form})]
+
+
+QUOTED: dict[str, Which] = {
+    "quote": "current",
+    "prior_quote": "prior",
+    "new_quote": "current",
+    "resolved_quote": "prior",
+}
+"""The formats of quotes → the document of a pair that they are of; alone, it is the current one.
+
+Those of what is new or resolved should not stand in the other document, too.
+"""
+PAIRED = frozenset(QUOTED) - {"quote"}
+"""Those that a single document cannot have."""
+_QUOTES = [_quote(form) for form in QUOTED]
 SCALARS: dict[str, Any] = {
     "integer": whole(),
     "number": Annotated[float, Field(gt=-_LIMIT, lt=_LIMIT)],
     "boolean": bool,
     "date": Annotated[str, StringConstraints(pattern=DATE_PATTERN)],
-    "quote": QUOTE,
+    **{form: _quote(form) for form in QUOTED},
     "statement": text(_STATEMENT_CHARACTERS, 8, TEXT_PATTERN),
 }
 
@@ -102,7 +117,7 @@ class _Object(BaseModel):
 
 def _quotes(kind: Any) -> bool:
     """Whether a kind is a quote, a list of them, or a quote with a word in its place."""
-    if kind == QUOTE:
+    if kind in _QUOTES:
         return True
     inside = get_args(kind)
     # An Annotated's first argument is its type, the rest are its bounds.

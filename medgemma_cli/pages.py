@@ -8,11 +8,13 @@ import re
 from typing import Any
 
 from medgemma_cli.display import markdown_text, visible
-from medgemma_cli.records import Flag, Quote, Record
+from medgemma_cli.records import Flag, Prior, Quote, Record, Which
 
 _STARTS = frozenset("0123456789-+=:")
 _UNFOUND = "quote_not_in_source"
 _SHORT = 40
+_EVIDENCE: dict[str, Which] = {"prior_quote": "prior", "quote": "current"}
+"""Fields that are shown as evidence; of a row that has both, each is of that document."""
 _SURE = "how likely the model was to write it, not how likely it is to be true"
 
 
@@ -24,6 +26,8 @@ def page(record: Record) -> str:
         f"> {markdown_text(record.notice)}",
         "",
     ]
+    if record.prior is not None:
+        lines += [f"Compared with: {markdown_text(visible(record.prior.source))}", ""]
     if record.error is not None:
         lines += _error(record)
     if record.output is not None:
@@ -55,10 +59,12 @@ def _named(flag: Flag) -> str:
 
 def _error(record: Record) -> list[str]:
     assert record.error is not None
+    about = f"The {record.error.document} document: " if record.error.document else ""
     return [
         "## No summary was made",
         "",
-        f"{record.status}: `{record.error.code}` ({record.error.stage}). {record.error.hint}",
+        f"{record.status}: `{record.error.code}` ({record.error.stage}). {about}"
+        f"{record.error.hint}",
         "",
     ]
 
@@ -95,15 +101,15 @@ class _Output:
         return [*lines, ""]
 
     def _table(self, name: str, rows: list[dict[str, Any]]) -> list[str]:
-        columns = list(dict.fromkeys(column for row in rows for column in row if column != "quote"))
+        columns = list(dict.fromkeys(c for row in rows for c in row if c not in _EVIDENCE))
         lines = [
             f"| {' | '.join(map(_title, columns))} | Evidence |",
             "| --- " * (len(columns) + 1) + "|",
         ]
         for i, row in enumerate(rows):
             where = f"{name}[{i}]"
-            reference = self._reference(row["quote"], where, where) if "quote" in row else ""
-            parent = "" if "quote" in row else where
+            reference = self._references(row, where)
+            parent = "" if reference else where
             cells = [
                 self._value(row[column], f"{where}.{column}", parent) if column in row else ""
                 for column in columns
@@ -125,37 +131,48 @@ class _Output:
         return text + self._reference(value, where, parent) if known else text
 
     def _object(self, value: dict[str, Any], where: str) -> str:
-        rest = {name: item for name, item in value.items() if name != "quote"}
+        rest = {name: item for name, item in value.items() if name not in _EVIDENCE}
         named = len(rest) > 1
-        quote = value.get("quote")
         # With a quote of its own, no other field is one, whatever words it has.
-        parent = "" if isinstance(quote, str) else where
+        parent = "" if any(isinstance(value.get(name), str) for name in _EVIDENCE) else where
         parts = [
             (f"{_title(name)}: " if named else "") + self._value(item, f"{where}.{name}", parent)
             for name, item in rest.items()
         ]
-        reference = self._reference(quote, where, where) if isinstance(quote, str) else ""
-        return "; ".join(parts) + reference
+        return "; ".join(parts) + self._references(value, where)
 
-    def _place(self, quote: str, where: str, parent: str) -> Quote | str | None:
-        """The quote of the record that a text is, if it is one."""
+    def _references(self, row: dict[str, Any], where: str) -> str:
+        """The numbers of a row's own quotes, the earlier document's first."""
+        own = [name for name in _EVIDENCE if isinstance(row.get(name), str)]
+        return "".join(
+            self._reference(row[name], where, where, _EVIDENCE[name] if len(own) > 1 else None)
+            for name in own
+        )
+
+    def _place(
+        self, quote: str, where: str, parent: str, of: Which | None = None
+    ) -> Quote | str | None:
+        """The quote of the record that a text is, if it is one; only of that document, if named."""
         folded = " ".join(quote.split())
         for found in self._quotes:
             # Records of an earlier version have no place.
             if (
                 found.where in (where, parent, "" if parent else where)
                 and " ".join(found.text.split()) == folded
+                and of in (None, found.document)
             ):
                 return found
         return _UNFOUND if {(where, quote), (parent, quote)} & self._unfound else None
 
-    def _reference(self, quote: str, where: str, parent: str) -> str:
+    def _reference(self, quote: str, where: str, parent: str, of: Which | None = None) -> str:
         """The number of a quote's evidence, which is noted with its place in the source."""
-        found = self._place(quote, where, parent)
+        found = self._place(quote, where, parent, of)
         if isinstance(found, Quote):
             place = f"line {found.line}: " if found.line else ""
             if found.page:  # the lines of a page are its reader's, not the page's
                 place = f"page {found.page}: "
+            if found.document:
+                place = f"{found.document} document, {place}"
             # A break between lines is shown: they may not be one thing.
             lines = [markdown_text(line) for line in found.text.splitlines() if line.strip()]
             self._evidence.append(f"{place}“{' / '.join(lines)}”")
@@ -179,7 +196,7 @@ def _title(name: str) -> str:
 
 
 def _is_row(item: Any) -> bool:
-    return isinstance(item, dict) and len(set(item) - {"quote"}) > 1
+    return isinstance(item, dict) and len(set(item) - set(_EVIDENCE)) > 1
 
 
 def _plain_start(line: str) -> str:
@@ -195,10 +212,13 @@ def _provenance(record: Record) -> list[str]:
     sure = record.confidence
     rows = {
         "source": f"{visible(record.source)} (SHA-256 {record.sha256 or 'not read'})",
+        **({"prior": _prior(record.prior)} if record.prior else {}),
         "template": f"{template.name} ({template.hash[:12]})",
         "model": f"{model.id}{revision}, engine {model.engine}",
         "precision": f"{model.precision or 'none'} (asked: {model.asked or 'none'})",
-        "coverage": ", ".join(f"{n} {unit} of {m}" for unit, (n, m) in record.coverage.items()),
+        "coverage": ", ".join(
+            f"{n} {unit.replace('_', ' ')} of {m}" for unit, (n, m) in record.coverage.items()
+        ),
         "confidence": f"{sure['value']:.2f}, {sure['method']}: {_SURE}" if sure else "not measured",
         "facts": _facts(record),
         "degraded": ", ".join(record.degraded) or "nothing",
@@ -207,6 +227,10 @@ def _provenance(record: Record) -> list[str]:
     }
     lines = [f"| {name} | {markdown_text(value)} |" for name, value in rows.items()]
     return ["---", "", "| provenance | |", "| --- | --- |", *lines, ""]
+
+
+def _prior(prior: Prior) -> str:
+    return f"{visible(prior.source)} (SHA-256 {prior.sha256 or 'not read'})"
 
 
 def _facts(record: Record) -> str:

@@ -22,6 +22,8 @@ def fit(template: Template, document: Document, reads_images: Callable[[], bool]
         DocumentError: no page would be read, since the template takes no images
             (``not_accepted``) or the model does not (``no_text_layer``).
     """
+    if document.prior is not None:
+        return _both(template, document, document.prior, reads_images)
     pages = [image.page for image in document.images if image.page is not None]
     if not pages:
         return document
@@ -39,6 +41,24 @@ def fit(template: Template, document: Document, reads_images: Callable[[], bool]
     return document.model_copy(
         update={"images": others, "coverage": coverage, "degraded": degraded}
     )
+
+
+def _both(
+    template: Template, document: Document, prior: Document, reads_images: Callable[[], bool]
+) -> Document:
+    """Each of a pair by itself; what is told of the earlier one is told with its name."""
+    earlier = fit(template, prior, reads_images)
+    later = fit(template, document.model_copy(update={"prior": None}), reads_images)
+    if (earlier.degraded, earlier.coverage) == (prior.degraded, prior.coverage):
+        return later.model_copy(update={"prior": earlier})
+    notes = [f"prior:{note}" for note in earlier.degraded[len(prior.degraded) :]]
+    counts = {f"prior_{unit}": seen for unit, seen in earlier.coverage.items()}
+    changes = {
+        "prior": earlier,
+        "coverage": later.coverage | counts,
+        "degraded": (*later.degraded, *notes),
+    }
+    return later.model_copy(update=changes)
 
 
 def _has_pages_of_text(document: Document, pictures: set[int]) -> bool:

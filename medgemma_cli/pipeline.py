@@ -12,20 +12,31 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 
-from medgemma_cli import paging, templates
+from medgemma_cli import conversations, longdocs, paging, templates
 from medgemma_cli.committing import Committer
 from medgemma_cli.engines.base import Engine, always, check_fits
 from medgemma_cli.errors import FAULTS, DocumentError, one_document
 from medgemma_cli.intake import Decided, Intake
 from medgemma_cli.job import Job
+from medgemma_cli.keeping import Keeper
 from medgemma_cli.ledger import CRASHES, Attempts, DamagedRecordError, Entry, Ledger
 from medgemma_cli.planning import Decision, Planner
 from medgemma_cli.progress import Reporter
 from medgemma_cli.projection import Projection
+from medgemma_cli.readers import pair
 from medgemma_cli.readers.pool import InProcess, Reading
-from medgemma_cli.recording import make_record, now
-from medgemma_cli.records import Contract, Document, Generation, Prompt, Record, Seconds, Source
-from medgemma_cli.safety.verdict import Verdict, judge
+from medgemma_cli.recording import make_record, now, reading_of, renamed
+from medgemma_cli.records import (
+    Contract,
+    Document,
+    Generation,
+    Image,
+    Prompt,
+    Record,
+    Seconds,
+    Source,
+)
+from medgemma_cli.safety.verdict import Verdict, covering, judge
 from medgemma_cli.totals import Totals
 
 __all__ = ["Run", "Totals"]
@@ -41,6 +52,7 @@ class _Pending:
     document: Document
     contract: Contract
     read_seconds: float
+    sheet: bytes | None = None
     followers: list[Decision] = field(default_factory=list)
 
 
@@ -82,11 +94,12 @@ class Run:
         self._pending: dict[str, _Pending] = {}
         self._later: dict[str, list[Decision]] = {}
         self._answered: set[str] = set()
-        self._planner = Planner(job, ledger, engine.identity)
-        reading = reading if reading is not None else InProcess()
+        self._planner = Planner(job, ledger, engine.identity, longdocs.rule_of(engine))
+        reading = self._reading = reading if reading is not None else InProcess()
         suspects = self._attempts.suspects
         self._intake = Intake(self._planner, reading, job.read_limits, keep_going, suspects)
         self._projection = Projection(ledger, fsync=job.fsync)
+        self._keeper = Keeper(ledger, wanted=job.keep_views, fsync=job.fsync)
         self._committer = Committer(ledger, self._tell, fsync=job.fsync)
         self._telling = threading.Lock()
 
@@ -111,8 +124,8 @@ class Run:
             self._suspects_alone()
         waiting = sum(1 + len(pending.followers) for pending in self._pending.values())
         self.totals.left += self._intake.left + waiting + sum(map(len, self._later.values()))
-        self.totals.rebuilt = self._projection.rebuilt
-        self.totals.altered = self._projection.altered
+        self.totals.rebuilt = self._projection.rebuilt + self._keeper.rebuilt
+        self.totals.altered = self._projection.altered + self._keeper.altered
         return self.totals
 
     def plan(self, sources: Iterable[Source]) -> Iterator[Decision]:
@@ -169,12 +182,15 @@ class Run:
 
     def _suspect(self, decision: Decision) -> None:
         """Take it last; or never again, if it crashed the process too often."""
-        crashes = self._attempts.crashes(decision.key)
-        allowed = max(CRASHES, self.job.max_attempts if self.job.retry_failed else 0)
-        if crashes >= allowed and not self.job.force:
+        if self._is_poison(decision.key):
+            crashes = self._attempts.crashes(decision.key)
             self._refuse(decision._replace(attempt=crashes), "poison")
         else:
             self._later.setdefault(decision.key, []).append(decision)
+
+    def _is_poison(self, key: str) -> bool:
+        allowed = max(CRASHES, self.job.max_attempts if self.job.retry_failed else 0)
+        return self._attempts.crashes(key) >= allowed and not self.job.force
 
     # -- one document forward -----------------------------------------------------------------
 
@@ -207,18 +223,46 @@ class Run:
                 document = paging.fit(
                     self.job.template, document, lambda: self._engine.reads_images
                 )
-                prompt = templates.render(
+                render = conversations.render if document.request else templates.render
+                prompt = render(
                     self.job.template, document, decision.key, self.job.limits, self.job.question
                 )
                 check_fits(prompt, self._engine)
         except DocumentError as error:
-            self._refuse(decision, error.code, document)
+            if error.code == "too_long":
+                decision = self._planner.as_long(decision)
+            self._refuse(decision._replace(about=error.document), error.code, document)
             return None
+        if longdocs.parts_of(self._engine, prompt):
+            decision = self._planner.as_long(decision)
+            prompt = prompt.model_copy(update={"id": decision.key})
+            if self._is_settled(decision):
+                return None
         seconds = decided.seconds + time.perf_counter() - started
+        sheet = self._keeper.drawn(prompt.images, decision.key)
         # Bytes and pixels are dropped here: many documents wait, and the prompt has them.
         held = decision._replace(blob=None)
-        self._pending[decision.key] = _Pending(held, _light(document), prompt.contract, seconds)
+        self._pending[decision.key] = _Pending(
+            held, _light(document), prompt.contract, seconds, sheet
+        )
         return prompt
+
+    def _is_settled(self, decision: Decision) -> bool:
+        """Whether a document has its place already, now that it has the key of a long one.
+
+        Until it was read it went by another key, under which nothing of it is known.
+        """
+        key = decision.key
+        if (pending := self._pending.get(key)) is not None:
+            pending.followers.append(decision._replace(blob=None))
+        elif self._is_poison(key) or (key in self._attempts.suspects and not self._attempts.alone):
+            self._suspect(decision)
+        elif key in self._answered:
+            self._copy(decision, self._ledger.read(self._ledger.by_key[key]))
+        else:
+            self._attempts.prepare(key)  # in place of the other: this is under way now
+            return False
+        return True
 
     def _awaited(self, document: "Future[Document]") -> bool:
         """Whether a document came; a reader that takes its time does not hold up a stop."""
@@ -233,7 +277,7 @@ class Run:
 
     def _finish(self, pending: _Pending, generation: Generation) -> None:
         started = time.perf_counter()
-        document, decision = pending.document, pending.decision
+        document, decision = covering(pending.document, generation), pending.decision
         try:
             with one_document():
                 verdict = judge(document, pending.contract, generation)
@@ -253,6 +297,7 @@ class Run:
             generation=generation,
             seconds=seconds,
         )
+        record = self._keeper.kept(record, pending.sheet)
         self.totals.answered(generation)
         self._answered.add(decision.key)
         self._committer.put(record)
@@ -264,7 +309,7 @@ class Run:
         assert decision.entry is not None
         try:
             if decision.action == "cached":
-                self._keep(decision.entry)
+                self._stands(decision, decision.entry)
             else:
                 record = self._ledger.read(decision.entry)
                 self._copy(decision, record, reused=decision.action == "reuse")
@@ -274,6 +319,31 @@ class Run:
             again = decision._replace(action="infer", entry=None)
             yield from self._forward(self._intake.read(again))
 
+    def _stands(self, decision: Decision, entry: Entry) -> None:
+        """A current record; if its sheet is to be made, with that."""
+        if self._keeper.lacks(entry):
+            record = self._ledger.read(entry)
+            made = self._keeper.copied(record, decision.name, lambda: self._seen(decision))
+            if made is not None and record.views is None:
+                self._copy(decision, record, reused=True)
+                return
+            if made is None and self._keeper.has(record):
+                self._reporter.note("warning: what the model saw could not be shown again")
+        self._keep(entry)
+
+    def _seen(self, decision: Decision) -> tuple[Image, ...]:
+        """What of a source the model would be shown: it is read again.
+
+        Raises:
+            DocumentError: it cannot be read.
+        """
+        if decision.blob is None:
+            return ()
+        limits = self.job.read_limits
+        read = pair.submit(self._reading, decision.source, decision.blob, limits)
+        document = paging.fit(self.job.template, read.result(), lambda: self._engine.reads_images)
+        return (*(document.prior.images if document.prior else ()), *document.images)
+
     def _copy(self, decision: Decision, record: Record, *, reused: bool = False) -> None:
         """Append another name's record, or an earlier one of the same name, as current."""
         try:
@@ -282,12 +352,16 @@ class Run:
             self._refuse(decision, error.code)
             return
         other = record.source if not reused else record.duplicate_of
+        views = self._keeper.copied(record, decision.name, lambda: self._seen(decision))
         copy = record.model_copy(
             update={
                 "source": decision.source.relative,
                 "origin": decision.source.origin,
                 "summary": decision.name,
                 "custom_id": decision.source.custom_id,
+                "reading": reading_of(self.job, decision.source),
+                "views": views,
+                "prior": renamed(record.prior, decision.source),
                 "duplicate_of": other,
                 "reused": reused,
                 "created": now(),
@@ -337,4 +411,6 @@ class Run:
 def _light(document: Document) -> Document:
     """The document with its images, but without their pixels."""
     images = tuple(image.model_copy(update={"rgb": b""}) for image in document.images)
-    return document.model_copy(update={"images": images}) if images else document
+    prior = document.prior and _light(document.prior)
+    changes = {"images": images, "prior": prior}
+    return document.model_copy(update=changes) if images or prior else document

@@ -1,6 +1,6 @@
 """The summaries of one ledger, kept as its records say. Needs no model."""
 
-from medgemma_cli import summaries
+from medgemma_cli import summaries, views
 from medgemma_cli.committing import GROUP, has_page
 from medgemma_cli.errors import DocumentError, StorageError
 from medgemma_cli.ledger import DamagedRecordError, Entry, Ledger
@@ -35,6 +35,7 @@ class Projection:
             if fresh:
                 folder = ledger.start_over()
                 present -= set(summaries.retire(ledger.out, present, folder))
+                views.retire(ledger.out, list(views.walk(ledger.out)), folder)
             elif not ledger.current:
                 summaries.refuse_orphans(ledger.out, present)
         except OSError as error:

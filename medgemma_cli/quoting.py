@@ -51,6 +51,7 @@ _LONGEST_OWN = 120
 _CLAUSE = 40
 _SHORTEST_CLAUSE = 4
 _LONGEST_RUN = 200
+_BEGINNING = 20_000
 
 _HAS_UNSPACED = re.compile(f"[{UNSPACED}]")
 _HAS_WORD = re.compile(rf"[^\s{_SIGN_CLASS}]")
@@ -78,7 +79,11 @@ def chunks(text: str) -> list[str]:
 
 
 def is_quotable(text: str) -> bool:
-    """Whether anything of a text can be quoted."""
+    """Whether anything of a text can be quoted; of a long one the beginning mostly tells."""
+    if len(text) > 2 * _BEGINNING:
+        head = text[: text.rfind(" ", 0, _BEGINNING) + 1]
+        if next(_samples(_all_pieces(head)), None) is not None:
+            return True
     return bool(chunks(text))
 
 

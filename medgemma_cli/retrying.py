@@ -27,11 +27,11 @@ def fault(prompt: Prompt, generation: Generation) -> str | None:
         output = decoding.parse(contract, generation.text)
     except ValueError:
         return f"{_SHAPE}: {contract.json_schema}"
-    text = prompt.document
+    texts = {"current": prompt.document, "prior": prompt.prior}
     wrong = [
-        where
-        for where, quote in decoding.quotes(contract, output.fields)
-        if quoting.locate(quote, text) is None
+        quote.where
+        for quote in decoding.quoted(contract, output.fields)
+        if quoting.locate(quote.text, texts[quote.which]) is None
     ]
     return _QUOTES + ", ".join(wrong) if wrong else None
 

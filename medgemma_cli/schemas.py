@@ -115,8 +115,8 @@ def _choice(node: Node, name: str) -> Any:
 
 def _string(node: Node) -> Any:
     if "format" in node:
-        if node["format"] not in ("quote", "date"):
-            raise ValueError("a string's format is quote or date")
+        if node["format"] not in ("date", *kinds.QUOTED):
+            raise ValueError("a string's format is quote or date, or, of pairs, another quote's")
         _refuse(set(node) & {"minLength", "maxLength"})
         return kinds.SCALARS[node["format"]]
     longest = _count(node, "maxLength", kinds.TEXT_CHARACTERS)

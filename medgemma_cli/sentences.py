@@ -42,6 +42,17 @@ def sentences(text: str) -> Iterator[Sentence]:
         yield Sentence(sentence, apart)
 
 
+def starts(text: str, begin: int, end: int) -> Iterator[int]:
+    """Where, between two characters of a text, a sentence or line begins, by the same rules."""
+    before: re.Match[str] | None = None
+    for match in TOKEN.finditer(text, begin, end):
+        if before is not None:
+            gap = text[before.end() : match.start()]
+            if _is_end(before.group(), gap, match.group()):
+                yield match.start()
+        before = match
+
+
 def _is_end(before: str, gap: str, after: str) -> bool:
     """Whether a sentence or line ends between two words."""
     goes_on = after[0].islower()

@@ -72,7 +72,7 @@ def key_of(path: str | Path) -> str | None:
 def state(path: str, key: str, created: str) -> str:
     """``current``, ``stale`` (of another record), ``altered`` (by hand) or ``missing``."""
     try:
-        data = _read(path)
+        data = read(path)
     except OSError:
         return "missing"
     match = _BLOCK.search(data[-_TAIL:])
@@ -85,8 +85,8 @@ def state(path: str, key: str, created: str) -> str:
     return "current" if same else "stale"
 
 
-def _read(path: str | Path, last: int | None = None) -> bytes:
-    """A regular file's bytes, or its last ones; a FIFO put in its place does not block.
+def read(path: str | Path, *, first: int | None = None, last: int | None = None) -> bytes:
+    """A regular file's bytes, or its first or last ones; a FIFO put in its place does not block.
 
     Raises:
         OSError: also for anything that is no regular file.
@@ -99,6 +99,8 @@ def _read(path: str | Path, last: int | None = None) -> bytes:
         size = status.st_size
         if last is not None and size > last:
             os.lseek(descriptor, size - last, os.SEEK_SET)
+        if first is not None and size > first:
+            return os.read(descriptor, first)
         data = os.read(descriptor, size)
         while more := os.read(descriptor, size + 1) if len(data) < size else b"":
             data += more
@@ -109,7 +111,7 @@ def _read(path: str | Path, last: int | None = None) -> bytes:
 
 def _block_of(path: str | Path) -> re.Match[bytes] | None:
     try:
-        return _BLOCK.search(_read(path, _TAIL))
+        return _BLOCK.search(read(path, last=_TAIL))
     except OSError:
         return None
 
@@ -173,6 +175,13 @@ def sweep(out: Path) -> Iterator[str]:
 
 def walk(out: Path) -> Iterator[str]:
     """Every Markdown file and every temporary file under OUT; of the quarantine only these."""
+    for name in files_below(out):
+        if is_temporary(name) or (name.endswith(".md") and not name.startswith(f"{QUARANTINE}/")):
+            yield name
+
+
+def files_below(out: Path) -> Iterator[str]:
+    """Every regular file under a folder, as a relative name; temporary ones of any kind."""
     stack = [""]
     while stack:
         prefix = stack.pop()
@@ -181,11 +190,7 @@ def walk(out: Path) -> Iterator[str]:
                 name = prefix + entry.name
                 if entry.is_dir(follow_symlinks=False):
                     stack.append(name + "/")
-                elif is_temporary(name) or (
-                    name.endswith(".md")
-                    and not name.startswith(f"{QUARANTINE}/")
-                    and entry.is_file(follow_symlinks=False)
-                ):
+                elif is_temporary(name) or entry.is_file(follow_symlinks=False):
                     yield name
 
 

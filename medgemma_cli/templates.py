@@ -1,7 +1,9 @@
 """`prompts/*.md` → `Template`; `Template` + `Document` → `Prompt`. The document is data throughout.
 
 A template never sees the document's text: `document.text` renders to a sentinel that is replaced
-by a data part between two marker lines, so a filter on it could not work and is an error.
+by a data part between two marker lines, so a filter on it could not work and is an error. A
+template that names `prior` is for pairs: `prior.text` is the earlier document, `document.text` the
+current one.
 """
 
 import hashlib
@@ -30,6 +32,8 @@ from medgemma_cli.records import (
 PREAMBLE = "_preamble.md"
 Accepts = Literal["text", "image", "none"]
 _SENTINEL = "\ue000document\ue001"
+_PRIOR = "\ue000prior\ue001"
+_SENTINELS = re.compile(f"({_SENTINEL}|{_PRIOR})")
 _TOKENS = "700"
 _FIELDS = {
     "name", "description", "accepts", "system", "output", "decide", "covers", "max_new_tokens"
@@ -40,7 +44,8 @@ _COVERS = {"allergies"}
 class Template(Frozen):
     """A parsed template. `hash` covers the preamble, the system text, the body and the contract.
 
-    `image_contract` is for documents without a text that can be quoted.
+    `image_contract` is for documents without a text that can be quoted; `pairs` says that it takes
+    two documents at once.
     """
 
     name: str
@@ -53,6 +58,7 @@ class Template(Frozen):
     image_contract: Contract
     max_new_tokens: int
     hash: str
+    pairs: bool = False
 
 
 def folders() -> list[Path]:
@@ -120,6 +126,10 @@ def load(name: str, *, system: str | None = None) -> Template:
         field = "decide" if str(error).startswith("decide") else "output"
         raise _bad(path, _line_of(header, field), str(error)) from None
     _check_body(path, body, body_line)
+    pairs = _names_prior(body)
+    if contract.kind == "json" and contracts.wants_pairs(contract.block) and not pairs:
+        why = "quotes of a prior document need one: {{ prior.text }} in the message"
+        raise _bad(path, _line_of(header, "output"), why)
     own = system if system is not None else front.get("system", "")
     full_system = f"{preamble}\n{own}".strip()
     covers = tuple(front.get("covers", []))
@@ -137,6 +147,7 @@ def load(name: str, *, system: str | None = None) -> Template:
         image_contract=image_contract,
         max_new_tokens=int(front.get("max_new_tokens", _TOKENS)),
         hash=hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest(),
+        pairs=pairs,
     )
 
 
@@ -209,13 +220,13 @@ def _environment() -> Any:
 
 
 def _check_body(path: Path, body: str, first_line: int) -> None:
-    """Compile the body; `document.text` may stand alone in `{{ }}` or be an `if` test, no more."""
+    """Compile the body; a text may stand alone in `{{ }}` or be the test of an `if`, no more."""
     from jinja2 import TemplateError, nodes
 
     try:
         tree = _environment().parse(body)
-        _compiled(body).render(document=_Shown(True, 0), question=None)
-        _compiled(body).render(document=_Shown(False, 1), question="?")
+        for has_text, images, question in ((True, 0, None), (False, 1, "?")):
+            _message(body, _Shown(has_text, images), _Shown(has_text, images, _PRIOR), question)
     except TemplateError as error:
         line = getattr(error, "lineno", None) or _line_in_template(error)
         raise _bad(path, first_line + line - 1, f"{error.message}") from None
@@ -230,11 +241,18 @@ def _check_body(path: Path, body: str, first_line: int) -> None:
             raise _bad(
                 path,
                 first_line + node.lineno - 1,
-                "document.text may only stand alone in {{ }} or be the test of an if",
+                "document.text (prior.text) may only stand alone in {{ }} or be the test of an if",
             )
     for node in tree.find_all(nodes.Name):
-        if node.name == "document" and id(node) not in names:
-            raise _bad(path, first_line + node.lineno - 1, "use document.text or document.images")
+        if node.name in ("document", "prior") and id(node) not in names:
+            why = f"use {node.name}.text or {node.name}.images"
+            raise _bad(path, first_line + node.lineno - 1, why)
+
+
+def _names_prior(body: str) -> bool:
+    from jinja2 import nodes
+
+    return any(node.name == "prior" for node in _environment().parse(body).find_all(nodes.Name))
 
 
 def _line_in_template(error: BaseException) -> int:
@@ -248,11 +266,17 @@ def _line_in_template(error: BaseException) -> int:
 
 
 class _Shown:
-    """What a template may know of the document: whether it has text, and how many images."""
+    """What a template may know of a document: whether it has text, and how many images."""
 
-    def __init__(self, has_text: bool, images: int) -> None:
-        self.text = _SENTINEL if has_text else ""
+    def __init__(self, has_text: bool, images: int, sentinel: str = _SENTINEL) -> None:
+        self.text = sentinel if has_text else ""
         self.images = images
+
+
+def _message(body: str, document: _Shown, prior: _Shown | None, question: str | None) -> str:
+    shown = {} if prior is None else {"prior": prior}
+    text: str = _compiled(body).render(document=document, question=question, **shown)
+    return text.strip()
 
 
 @lru_cache(maxsize=32)
@@ -261,15 +285,25 @@ def _compiled(body: str) -> Any:
 
 
 @lru_cache(maxsize=64)
-def _rendered(body: str, has_text: bool, images: int, question: str | None) -> str:
+def _rendered(
+    body: str, document: tuple[bool, int], prior: tuple[bool, int] | None, question: str | None
+) -> str:
     """The message around the document: the same for all documents of a kind."""
-    shown = _Shown(has_text, images)
-    text: str = _compiled(body).render(document=shown, question=question)
-    return text.strip()
+    earlier = None if prior is None else _Shown(*prior, _PRIOR)
+    return _message(body, _Shown(*document), earlier, question)
 
 
 def check_accepts(template: Template, document: Document) -> None:
-    """Raise `DocumentError("not_accepted")` when the template is not made for this kind."""
+    """See that the template is made for this kind, and for one document or for two.
+
+    Raises:
+        DocumentError: ``not_accepted``; ``pair_mixed``, of two only one has text.
+    """
+    prior = document.prior
+    if template.pairs is (prior is None):
+        raise DocumentError("not_accepted")
+    if prior is not None and bool(prior.text) is not bool(document.text):
+        raise DocumentError("pair_mixed")
     kinds = {"text"} if document.text else set()
     kinds |= {"image"} if document.images else set()
     if not (kinds or {"none"}) <= set(template.accepts):
@@ -285,19 +319,20 @@ def render(
         key: the document's key; names the prompt and makes the markers around the document.
 
     Raises:
-        DocumentError: ``not_accepted``.
+        DocumentError: as `check_accepts`.
     """
     check_accepts(template, document)
-    asked = question.replace(_SENTINEL, " ") if question else None
-    rendered = _rendered(template.body, bool(document.text), len(document.images), asked)
-    parts = _images(document.images)
-    begin, end = _fence(document.text, key)
-    for i, piece in enumerate(rendered.split(_SENTINEL)):
-        if i:
-            parts.append(Part(kind="fence", text=begin))
-            parts.append(Part(kind="document", text=document.text))
-            parts.append(Part(kind="fence", text=end))
-        if piece:
+    asked = _SENTINELS.sub(" ", question) if question else None
+    prior = document.prior
+    rendered = _rendered(template.body, _looks(document), _looks(prior), asked)
+    parts = _images(document.images) if prior is None else _two_sets(prior, document)
+    texts = [document.text, *([prior.text] if prior else [])]
+    for piece in _SENTINELS.split(rendered):
+        if piece == _SENTINEL:
+            parts += _fenced("document", texts[0], _fence(texts, key))
+        elif piece == _PRIOR:
+            parts += _fenced("prior", texts[1], _fence(texts, f"prior {key}"))
+        elif piece:
             parts.append(Part(kind="text", text=piece))
     return Prompt(
         id=key,
@@ -305,10 +340,33 @@ def render(
             Message(role="system", parts=(Part(kind="text", text=template.system),)),
             Message(role="user", parts=tuple(parts)),
         ),
-        images=document.images,
+        images=(*(prior.images if prior else ()), *document.images),
         contract=_contract(template, document, parts),
         limits=limits,
     )
+
+
+def _looks(document: Document | None) -> Any:
+    return document and (bool(document.text), len(document.images))
+
+
+def _fenced(kind: Literal["document", "prior"], text: str, fence: tuple[str, str]) -> list[Part]:
+    begin, end = fence
+    return [
+        Part(kind="fence", text=begin),
+        Part(kind=kind, text=text),
+        Part(kind="fence", text=end),
+    ]
+
+
+def _two_sets(prior: Document, document: Document) -> list[Part]:
+    """The images of a pair, the earlier ones first, each document's with a word before them."""
+    parts: list[Part] = []
+    for name, images in (("Prior", prior.images), ("Current", document.images)):
+        if images:
+            words = f"{name} image{'s' if len(images) > 1 else ''}:\n"
+            parts += [Part(kind="label", text=f"\n{words}" if parts else words), *_images(images)]
+    return parts
 
 
 def _images(images: tuple[Image, ...]) -> list[Part]:
@@ -326,9 +384,12 @@ def _images(images: tuple[Image, ...]) -> list[Part]:
 
 
 def _contract(template: Template, document: Document, parts: list[Part]) -> Contract:
-    """With quotes where the prompt shows a text of which something can be quoted."""
-    shown = any(part.kind == "document" for part in parts)
-    return template.contract if shown and _quotable(document.text) else template.image_contract
+    """With quotes where the prompt shows a text, or of a pair both, that can be quoted."""
+    shown = {part.kind for part in parts}
+    quotable = "document" in shown and _quotable(document.text)
+    if document.prior is not None:
+        quotable = quotable and "prior" in shown and _quotable(document.prior.text)
+    return template.contract if quotable else template.image_contract
 
 
 @lru_cache(maxsize=8)
@@ -336,8 +397,8 @@ def _quotable(text: str) -> bool:
     return quoting.is_quotable(text)
 
 
-def _fence(text: str, key: str) -> tuple[str, str]:
-    """Marker lines around the text: the first HMAC of the key and a counter that it lacks.
+def _fence(texts: list[str], key: str) -> tuple[str, str]:
+    """Marker lines around a text: the first HMAC of the key and a counter that no text has.
 
     The author of a document cannot know the marker, and it is the same at every run.
     """
@@ -345,6 +406,6 @@ def _fence(text: str, key: str) -> tuple[str, str]:
     while True:
         digest = hmac.new(key.encode(), str(counter).encode(), hashlib.sha256).hexdigest()
         marker = digest[:8]
-        if marker not in text:
+        if not any(marker in text for text in texts):
             return f"<<<{marker}\n", f"\n{marker}>>>"
         counter += 1

@@ -6,7 +6,6 @@ changed or went away is told of, and the next run takes a changed one up.
 
 import contextlib
 import hashlib
-import re
 import shutil
 import stat
 from collections import Counter
@@ -15,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from medgemma_cli import readers, summaries
+from medgemma_cli import readers, summaries, views
 from medgemma_cli.committing import has_page
 from medgemma_cli.errors import DocumentError
 from medgemma_cli.files import QUARANTINE, make_folder
@@ -27,10 +26,9 @@ from medgemma_cli.ledger import (
     Ledger,
 )
 from medgemma_cli.ledger.lines import parse_line, raw_lines
-from medgemma_cli.readers import tables
-from medgemma_cli.readers.dicom import series
 from medgemma_cli.readers.pool import Reading
-from medgemma_cli.records import Document, Record, Source
+from medgemma_cli.records import Record
+from medgemma_cli.rereading import Rereading
 
 REPAIRABLE = {
     "torn_line": "the last line is unfinished",
@@ -47,12 +45,14 @@ FINAL = {
     "record_invalid": "the record does not fit its schema; run its document again with --force",
     "summary_blocked": "something not written here is at the summary's path, or on its way",
     "summary_orphan": "a copy of a summary, or one whose record is gone; it is left",
+    "views_missing": "the sheet of what the model saw is not there; run again to make it",
+    "views_altered": "the sheet of what the model saw is another file; move it and run again",
+    "views_orphan": "a sheet of what a model saw, of no current record; it is left",
     "source_gone": "the source is not where it was read",
     "source_changed": "the source has other bytes than were summarised",
     "quote_not_found": "a quote does not stand where the record says",
 }
 KINDS = REPAIRABLE | FINAL
-_SPACES = re.compile(r"\s+")
 
 
 class Difference(NamedTuple):
@@ -106,12 +106,16 @@ class Verifier:
                 yield Difference("record_invalid", entry.source)
             else:
                 yield from self._summary(entry, record)
+                yield from self._sheet(entry)
 
     def of_the_sources(self, reading: Reading, limits: readers.ReadLimits) -> Iterator[Difference]:
-        """Those of each current record's source. Needs no lock: the ledger only grows."""
-        for entry in self._ledger.current.values():
-            with contextlib.suppress(DamagedRecordError):
-                yield from self._source(self._ledger.read(entry), reading, limits)
+        """Those of each current record's source. Needs no lock: the ledger only grows.
+
+        Args:
+            limits: for records of versions that did not keep theirs.
+        """
+        for kind, name in Rereading(self._ledger, reading, limits, self.counts).differences():
+            yield Difference(kind, name)
 
     # -- the folder ---------------------------------------------------------------------------
 
@@ -123,6 +127,10 @@ class Verifier:
                 key = summaries.key_of(self._out / name)
                 if key in self._ledger.by_key:
                     yield Difference("summary_orphan", name)
+        known = {views.name_of(e.slot) for e in self._ledger.current.values() if e.views}
+        for name in sorted(views.walk(self._out)):
+            if name not in known and views.key_of(self._out / name) is not None:
+                yield Difference("views_orphan", name)
         for name in (RECORDS, ATTEMPTS):
             yield from self._permissions(name)
 
@@ -156,6 +164,20 @@ class Verifier:
         else:
             yield from self._permissions(entry.slot)
 
+    def _sheet(self, entry: Entry) -> Iterator[Difference]:
+        """Of what the model saw; it follows from the source and not from the ledger."""
+        if not entry.views or entry.slot.startswith("//"):
+            return
+        self.counts["sheets"] += 1
+        name = views.name_of(entry.slot)
+        path = self._out / name
+        state = "altered" if self._blocked(path, name) else views.state(path, entry.key)
+        if state == "current":
+            yield from self._permissions(name)
+        else:
+            kind = "views_missing" if state == "missing" else "views_altered"
+            yield Difference(kind, name)
+
     def _blocked(self, path: Path, slot: str) -> bool:
         """Whether the path leads elsewhere, or something is there that is no file."""
         try:
@@ -174,64 +196,6 @@ class Verifier:
             shutil.copyfile(path, target)
             target.chmod(0o600)
         summaries.write(self._out, [(record.summary, summaries.render(record))])
-
-    # -- a record and its source --------------------------------------------------------------
-
-    def _source(
-        self, record: Record, reading: Reading, limits: readers.ReadLimits
-    ) -> Iterator[Difference]:
-        if record.sha256 is None or record.origin == "-":
-            return
-        if tables.table_of(record.origin) is not None:
-            self.counts["sources not checked"] += 1  # which column it was is not recorded
-            return
-        source = Source(
-            place=record.origin,
-            relative=record.source,
-            origin=record.origin,
-            parts=series.files_of(record.origin),
-        )
-        try:
-            # No more is read than was then: a file that grew has changed.
-            blob = readers.load(source, limits._replace(max_bytes=max(record.bytes or 0, 1)))
-        except DocumentError as error:
-            yield from self._unread(record, error.code)
-            return
-        self.counts["sources"] += 1
-        if blob.sha256 != record.sha256:
-            yield Difference("source_changed", record.source)
-        elif record.quotes and not self._quotes_stand(record, reading, limits, source, blob):
-            yield Difference("quote_not_found", record.source)
-
-    def _unread(self, record: Record, code: str) -> Iterator[Difference]:
-        # A name that is not UTF-8 is kept in a form for reading, not for opening.
-        if code == "vanished" and "\\" not in record.origin:
-            yield Difference("source_gone", record.source)
-        elif code == "too_large":
-            yield Difference("source_changed", record.source)
-        else:
-            self.counts["sources not checked"] += 1
-
-    def _quotes_stand(
-        self,
-        record: Record,
-        reading: Reading,
-        limits: readers.ReadLimits,
-        source: Source,
-        blob: readers.Blob,
-    ) -> bool:
-        try:
-            document: Document = reading.submit(source, blob, limits).result()
-        except DocumentError:
-            # Read with other limits or in another encoding then.
-            self.counts["quotes not checked"] += 1
-            return True
-        text = document.text
-        return all(_fold(text[q.start : q.end]) == _fold(q.text) for q in record.quotes)
-
-
-def _fold(text: str) -> str:
-    return _SPACES.sub(" ", text).strip()
 
 
 def ledger_differences(out: Path) -> Iterator[Difference]:

@@ -39,10 +39,13 @@ def ask(
     json_record: Annotated[
         bool, o.option("--json", help="The record on stdout, in place of the answer.")
     ] = False,
+    on_long: o.OnLongOption = o.OnLong.SPLIT,
+    max_input_tokens: o.MaxInputTokens = None,
     encoding: o.Encoding = None,
     max_bytes: o.MaxBytes = 50_000_000,
     max_pixels: o.MaxPixels = 64_000_000,
     max_pages: o.MaxPages = 1000,
+    max_slide_bytes: o.MaxSlideBytes = 10_000_000_000,
     precision: o.PrecisionOption = o.PrecisionChoice.auto,
     double_quant: o.DoubleQuant = True,
     device: o.Device = "auto",
@@ -58,6 +61,7 @@ def ask(
     seed: o.Seed = 0,
     grammar: o.Grammar = True,
     max_attempts: o.MaxAttempts = 3,
+    keep_views: o.KeepViews = False,
     quiet: o.Quiet = False,
 ) -> None:
     """Ask a question, about documents and images if you like.
@@ -74,10 +78,22 @@ def ask(
     if refused := _refused(question, template):
         _tell_refusal(refused, json_record=json_record, kept=out is not None, quiet=quiet)
         raise typer.Exit(OK)
+    if keep_views and out is None:
+        raise UsageError("--keep-views has no folder to keep them in.", "Give one with -o.")
     chosen = wiring.load_template(template, system)
-    limits = wiring.make_limits(chosen, max_new_tokens, min_new_tokens, temperature, top_p, seed)
-    read_limits = wiring.make_read_limits(encoding, max_bytes, max_pixels, max_pages)
-    job = Job(template=chosen, limits=limits, read_limits=read_limits, question=question)
+    limits = wiring.make_limits(
+        chosen, max_new_tokens, min_new_tokens, temperature, top_p, seed, max_input_tokens
+    )
+    read_limits = wiring.make_read_limits(
+        encoding, max_bytes, max_pixels, max_pages, max_slide_bytes, seed
+    )
+    job = Job(
+        template=chosen,
+        limits=limits,
+        read_limits=read_limits,
+        question=question,
+        keep_views=keep_views,
+    )
     reporter = reporter_for(quiet=quiet, verbose=False)
     made = wiring.make_engine(
         engine,
@@ -94,6 +110,7 @@ def ask(
         max_attempts=max_attempts,
         reporter=reporter,
     )
+    made = wiring.taking_long(made, on_long)
     try:
         record = _ask(job, made, [*(files or []), *(images or [])], out, stream=not json_record)
     finally:

@@ -39,6 +39,14 @@ class EngineChoice(StrEnum):
     echo = "echo"
 
 
+class OnLong(StrEnum):
+    """What is done with a document longer than the window."""
+
+    SPLIT = "split"
+    FAIL = "fail"
+    HEAD = "head"
+
+
 class Fsync(StrEnum):
     """When to wait for the disk."""
 
@@ -107,7 +115,9 @@ Temperature = Annotated[
 TopP = Annotated[
     float, option("--top-p", panel=GENERATION_PANEL, min=0.01, max=1, help="Nucleus sampling.")
 ]
-Seed = Annotated[int, option("--seed", panel=GENERATION_PANEL, min=0, help="For sampling.")]
+Seed = Annotated[
+    int, option("--seed", panel=GENERATION_PANEL, min=0, help="For sampling, and patches.")
+]
 Grammar = Annotated[
     bool,
     option(
@@ -123,6 +133,33 @@ MaxAttempts = Annotated[
         panel=GENERATION_PANEL,
         min=1,
         help="Runs that try a document; without a grammar, answers too.",
+    ),
+]
+OnLongOption = Annotated[
+    OnLong,
+    option(
+        "--on-long",
+        panel=INPUT_PANEL,
+        help="A document longer than the window: split (in parts), head (its beginning), fail.",
+    ),
+]
+MaxInputTokens = Annotated[
+    int | None,
+    option(
+        "--max-input-tokens",
+        panel=INPUT_PANEL,
+        min=1,
+        help="Longer prompts count as longer than the window.",
+    ),
+]
+PairBy = Annotated[
+    str | None,
+    option(
+        "--pair-by",
+        panel=INPUT_PANEL,
+        metavar="RULE",
+        help="Compare each document with the one before it (template compare): "
+        "front-matter:patient,date or name:PATTERN. See docs/pairs.md.",
     ),
 ]
 Encoding = Annotated[
@@ -159,12 +196,17 @@ MaxPixels = Annotated[
         "--max-pixels",
         panel=INPUT_PANEL,
         min=1,
-        help="Larger images are rejected; a PDF's pages that are pictures have as many in all.",
+        help="Larger images are rejected; pages that are pictures, slices and patches have as many "
+        "in all.",
     ),
 ]
 MaxPages = Annotated[
     int,
     option("--max-pages", panel=INPUT_PANEL, min=1, help="Longer PDFs are rejected."),
+]
+MaxSlideBytes = Annotated[
+    int,
+    option("--max-slide-bytes", panel=INPUT_PANEL, min=1, help="Larger slides are rejected."),
 ]
 Quiet = Annotated[
     bool, option("--quiet", "-q", panel=LEDGER_PANEL, help="No progress, no final line.")
@@ -172,6 +214,14 @@ Quiet = Annotated[
 Verbose = Annotated[
     bool,
     option("--verbose", "-v", panel=LEDGER_PANEL, help="Name each document; a closing table."),
+]
+KeepViews = Annotated[
+    bool,
+    option(
+        "--keep-views",
+        panel=LEDGER_PANEL,
+        help="Keep what the model saw (slices, patches, pages) as a small JPEG beside the summary.",
+    ),
 ]
 FsyncOption = Annotated[
     Fsync,

@@ -16,17 +16,19 @@ from medgemma_cli.errors import OK, UNAVAILABLE, NoInputError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from medgemma_cli.discover import Discovery
+    from medgemma_cli import pairing
     from medgemma_cli.engines.base import Engine
     from medgemma_cli.forecast import Forecast, Resources, Summary
     from medgemma_cli.job import Job
     from medgemma_cli.models import Checkpoint
+    from medgemma_cli.pairing.grouping import Sources
     from medgemma_cli.progress import Reporter
     from medgemma_cli.readers.tables import Columns
     from medgemma_cli.records import Precision
 
 
 def plan(
+    context: typer.Context,
     paths: Annotated[list[str], typer.Argument(help="Files, folders or globs.")],
     out: Annotated[
         Path, o.option("--out", "-o", help="The -o of the run: what is done there stays done.")
@@ -53,13 +55,17 @@ def plan(
         list[str] | None,
         o.option("--exclude", panel=o.INPUT_PANEL, help="Not paths matching. Repeatable."),
     ] = None,
+    pair_by: o.PairBy = None,
     text_column: o.TextColumn = None,
     id_column: o.IdColumn = None,
     image_column: o.ImageColumn = None,
+    on_long: o.OnLongOption = o.OnLong.SPLIT,
+    max_input_tokens: o.MaxInputTokens = None,
     encoding: o.Encoding = None,
     max_bytes: o.MaxBytes = 50_000_000,
     max_pixels: o.MaxPixels = 64_000_000,
     max_pages: o.MaxPages = 1000,
+    max_slide_bytes: o.MaxSlideBytes = 10_000_000_000,
     precision: o.PrecisionOption = o.PrecisionChoice.auto,
     double_quant: o.DoubleQuant = True,
     device: o.Device = "auto",
@@ -86,24 +92,31 @@ def plan(
 
     Give it the same PATHS and options as `run`.
     """
+    from medgemma_cli import pairing
     from medgemma_cli.commands import wiring
     from medgemma_cli.commands.plan_report import Told, print_json, print_text
     from medgemma_cli.forecast import summarise
     from medgemma_cli.job import Job
     from medgemma_cli.progress import reporter_for
 
-    chosen = wiring.load_template(template, system)
+    name = wiring.template_name(context, template, pair_by)
+    chosen = wiring.load_template(name, system, paired=pair_by is not None)
     job = Job(
         template=chosen,
-        limits=wiring.make_limits(chosen, max_new_tokens, min_new_tokens, temperature, top_p, seed),
-        read_limits=wiring.make_read_limits(encoding, max_bytes, max_pixels, max_pages),
+        limits=wiring.make_limits(
+            chosen, max_new_tokens, min_new_tokens, temperature, top_p, seed, max_input_tokens
+        ),
+        read_limits=wiring.make_read_limits(
+            encoding, max_bytes, max_pixels, max_pages, max_slide_bytes, seed
+        ),
         question=question,
         force=force,
         retry_failed=retry_failed,
         max_attempts=max_attempts,
     )
     columns = wiring.make_columns(text_column, image_column, id_column, job.read_limits)
-    sources = _sources(paths, out, limit, include or [], exclude or [], columns)
+    rule = None if pair_by is None else pairing.rule(pair_by, job.read_limits.encoding)
+    sources = _sources(paths, out, limit, include or [], exclude or [], columns, rule)
     reporter = reporter_for(quiet=quiet, verbose=False)
     try:
         batching = wiring.make_batching(batch_size, None, deterministic)
@@ -119,6 +132,7 @@ def plan(
             if engine == "echo"
             else _local(model, revision, offline, reporter, max_attempts, adapter, options)
         )
+        made = wiring.taking_long(made, on_long)
         forecasts = list(_foresee(job, out, made, sources, reporter))
         summary = summarise(forecasts)
         needs = None
@@ -139,23 +153,26 @@ def _sources(
     include: list[str],
     exclude: list[str],
     columns: "Columns | None",
-) -> "Discovery":
-    from medgemma_cli import discover, readers
+    rule: "pairing.Rule | None" = None,
+) -> "Sources":
+    from medgemma_cli import discover, pairing, readers
 
     discover.check_output_folder(paths, out)
     discover.check_tables(paths, columns)
-    sources = discover.Discovery(
+    sources: Sources = discover.Discovery(
         paths,
         readers.SUFFIXES,
         include=include,
         exclude=exclude,
         out=out,
         columns=columns,
-        limit=limit,
+        limit=limit if rule is None else None,
     )
+    if rule is not None:
+        sources = pairing.Pairs(sources, rule, limit)
     if next(iter(sources), None) is None:
         raise NoInputError(
-            f"No document was found{skipped_text(sources)}.",
+            f"No {'pair' if rule else 'document'} was found{skipped_text(sources)}.",
             "Give a folder, files or a glob; `medgemma run --help` lists the kinds.",
         )
     return sources
@@ -190,16 +207,17 @@ def _local(
 
 
 def _foresee(
-    job: "Job", out: Path, engine: "Engine", sources: "Discovery", reporter: "Reporter"
+    job: "Job", out: Path, engine: "Engine", sources: "Sources", reporter: "Reporter"
 ) -> "Iterator[Forecast]":
     from medgemma_cli import forecast
     from medgemma_cli.ledger import Ledger
+    from medgemma_cli.longdocs import rule_of
     from medgemma_cli.planning import Planner
     from medgemma_cli.readers.pool import ReaderPool
 
     total = sum(1 for _ in sources) if reporter.wants_total else 0
     with Ledger(out, read_only=True) as ledger, ReaderPool() as reading:
-        planner = Planner(job, ledger, engine.identity)
+        planner = Planner(job, ledger, engine.identity, rule_of(engine))
         foreseen = forecast.foresee(job, planner, engine, sources, reading)
         for done, one in enumerate(foreseen, 1):
             reporter.step("counting tokens", done, total)

@@ -4,7 +4,7 @@ import json
 from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from medgemma_cli.display import visible
+from medgemma_cli.display import pair_name, visible
 from medgemma_cli.progress import emit
 
 if TYPE_CHECKING:
@@ -86,11 +86,13 @@ def print_text(told: Told) -> None:
 
 def _row(one: "Forecast") -> tuple[str, ...]:
     notes = [f"{seen} of {of} {unit}" for unit, seen, of in one.partial]
+    if one.parts > 1:
+        notes.append(f"{one.parts} parts")
     if one.action != "infer" and one.why != "new":
         notes.insert(0, visible(one.why))
     what = one.status or ("to do" if one.action == "infer" else one.action)
     counts = (f"{n:,}" if n else "" for n in (one.prompt_tokens, one.images))
-    return visible(one.source), what, *counts, ", ".join(notes)
+    return visible(pair_name(one.source, one.prior)), what, *counts, ", ".join(notes)
 
 
 def _totals(told: Told) -> list[str]:

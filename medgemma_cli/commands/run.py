@@ -19,16 +19,21 @@ from medgemma_cli.errors import (
 )
 
 if TYPE_CHECKING:
-    from medgemma_cli.discover import Discovery
+    from collections.abc import Callable
+
     from medgemma_cli.engines.base import Engine
     from medgemma_cli.job import Job
+    from medgemma_cli.ledger import Ledger
+    from medgemma_cli.pairing.grouping import Sources
     from medgemma_cli.progress import Reporter
+    from medgemma_cli.records import Record
     from medgemma_cli.totals import Totals
 
 DEFAULT_MODEL = "google/medgemma-1.5-4b-it"
 
 
 def run(
+    context: typer.Context,
     paths: Annotated[
         list[str] | None,
         typer.Argument(help="Files, folders, globs, or - for one document from stdin."),
@@ -81,13 +86,17 @@ def run(
         list[str] | None,
         o.option("--exclude", panel=o.INPUT_PANEL, help="Not paths matching. Repeatable."),
     ] = None,
+    pair_by: o.PairBy = None,
     text_column: o.TextColumn = None,
     id_column: o.IdColumn = None,
     image_column: o.ImageColumn = None,
+    on_long: o.OnLongOption = o.OnLong.SPLIT,
+    max_input_tokens: o.MaxInputTokens = None,
     encoding: o.Encoding = None,
     max_bytes: o.MaxBytes = 50_000_000,
     max_pixels: o.MaxPixels = 64_000_000,
     max_pages: o.MaxPages = 1000,
+    max_slide_bytes: o.MaxSlideBytes = 10_000_000_000,
     precision: o.PrecisionOption = o.PrecisionChoice.auto,
     double_quant: o.DoubleQuant = True,
     device: o.Device = "auto",
@@ -133,6 +142,7 @@ def run(
         o.option("--fresh", panel=o.LEDGER_PANEL, help="New ledger; the old goes to quarantine/."),
     ] = False,
     fsync: o.FsyncOption = o.Fsync.always,
+    keep_views: o.KeepViews = False,
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
 ) -> None:
@@ -140,7 +150,7 @@ def run(
 
     Run the same command again and only what is new or changed is done.
     """
-    from medgemma_cli import discover, readers
+    from medgemma_cli import discover, pairing, readers
     from medgemma_cli.commands import wiring
     from medgemma_cli.job import Job
     from medgemma_cli.progress import reporter_for
@@ -148,22 +158,29 @@ def run(
     started = time.monotonic()
     seconds = parse_duration(max_time) if max_time is not None else None
     gate = wiring.make_gate(fail_on or [])
-    chosen = wiring.load_template(template, system)
+    name = wiring.template_name(context, template, pair_by)
+    chosen = wiring.load_template(name, system, paired=pair_by is not None)
     job = Job(
         template=chosen,
-        limits=wiring.make_limits(chosen, max_new_tokens, min_new_tokens, temperature, top_p, seed),
-        read_limits=wiring.make_read_limits(encoding, max_bytes, max_pixels, max_pages),
+        limits=wiring.make_limits(
+            chosen, max_new_tokens, min_new_tokens, temperature, top_p, seed, max_input_tokens
+        ),
+        read_limits=wiring.make_read_limits(
+            encoding, max_bytes, max_pixels, max_pages, max_slide_bytes, seed
+        ),
         question=question,
         force=force,
         retry_failed=retry_failed,
         max_attempts=max_attempts,
         fsync=fsync == "always",
+        keep_views=keep_views,
     )
     files = _listed(files_from)
     discover.check_output_folder(paths or [], out, files)
     columns = wiring.make_columns(text_column, image_column, id_column, job.read_limits)
     discover.check_tables(paths or [], columns)
-    sources = discover.Discovery(
+    rule = None if pair_by is None else pairing.rule(pair_by, job.read_limits.encoding)
+    sources: Sources = discover.Discovery(
         paths or [],
         readers.SUFFIXES,
         files=files,
@@ -171,11 +188,13 @@ def run(
         exclude=exclude or [],
         out=out,
         columns=columns,
-        limit=limit,
+        limit=limit if rule is None else None,
     )
+    if rule is not None:
+        sources = pairing.Pairs(sources, rule, limit)
     if next(iter(sources), None) is None:
         raise NoInputError(
-            f"No document was found{skipped_text(sources)}.",
+            f"No {'pair' if rule else 'document'} was found{skipped_text(sources)}.",
             "Give a folder, files or a glob; `medgemma run --help` lists the kinds.",
         )
     reporter = reporter_for(quiet=quiet, verbose=verbose)
@@ -194,10 +213,11 @@ def run(
         max_attempts=max_attempts,
         reporter=reporter,
     )
+    made = wiring.taking_long(made, on_long)
     raise typer.Exit(
-        _plan(job, out, made, sources, json_lines=json_lines, fresh=fresh)
+        plan(job, out, made, sources, json_lines=json_lines, fresh=fresh)
         if dry_run
-        else _execute(
+        else execute(
             job,
             out,
             made,
@@ -231,11 +251,11 @@ def _listed(files_from: str | None) -> list[str]:
         raise UsageError("The list of --files-from cannot be read.", "Check its path.") from None
 
 
-def _execute(
+def execute(
     job: "Job",
     out: Path,
     engine: "Engine",
-    sources: "Discovery",
+    sources: "Sources",
     reporter: "Reporter",
     *,
     device: str,
@@ -246,7 +266,15 @@ def _execute(
     quiet: bool,
     verbose: bool,
     started: float,
+    observe: "Callable[[Record], None] | None" = None,
+    after: "Callable[[Ledger, Totals], None] | None" = None,
 ) -> int:
+    """Do the work; the exit code.
+
+    Args:
+        observe: called with each input's current record; in place of `json_lines`.
+        after: called when all is committed, while the folder is still held.
+    """
     from medgemma_cli.commands import wiring
     from medgemma_cli.commands.report import closing_table, final_line
     from medgemma_cli.commands.timekeeping import keep_time
@@ -273,7 +301,7 @@ def _execute(
             keep_going=stopper.keep_going,
             on_record=(lambda record: emit(record.model_dump_json(by_alias=True)))
             if json_lines
-            else None,
+            else observe,
             all_rules=bool(fail_on - wiring.STATUSES),
         )
         try:
@@ -286,6 +314,8 @@ def _execute(
             totals = process.execute(sources)
         finally:
             reporter.end()
+        if after is not None:
+            after(ledger, totals)
     keep_time(engine, device, job, totals)
     if not quiet:
         elapsed = time.monotonic() - started
@@ -295,7 +325,7 @@ def _execute(
     return exit_code(totals, fail_on, stopper.code)
 
 
-def _total(sources: "Discovery") -> int:
+def _total(sources: "Sources") -> int:
     return sum(1 for _ in sources)
 
 
@@ -314,20 +344,22 @@ def exit_code(totals: "Totals", fail_on: set[str], stopped: int | None) -> int:
     return DOCUMENTS_FAILED if bad else OK
 
 
-def _plan(
+def plan(
     job: "Job",
     out: Path,
     engine: "Engine",
-    sources: "Discovery",
+    sources: "Sources",
     *,
     json_lines: bool,
     fresh: bool,
 ) -> int:
+    """Say what would be done, and why; the exit code."""
     import json
     from collections import Counter
 
-    from medgemma_cli.display import visible
+    from medgemma_cli.display import pair_name, visible
     from medgemma_cli.ledger import Ledger
+    from medgemma_cli.pairing import Pairs
     from medgemma_cli.pipeline import Run
     from medgemma_cli.progress import SilentReporter, emit
 
@@ -337,18 +369,25 @@ def _plan(
             ledger.forget()
         for step in Run(job, ledger, engine, SilentReporter()).plan(sources):
             counts[step.action] += 1
-            name = step.source.relative
+            name, prior = step.source.relative, step.source.prior
             if json_lines:
                 line = {"source": name, "action": step.action, "why": step.why, "key": step.key}
-                emit(json.dumps(line))
+                emit(json.dumps({**line, "prior": prior.relative} if prior else line))
             elif step.action != "cached":
-                emit(f"{step.action:9} {step.why:12} {visible(name)}")
+                shown = visible(pair_name(name, prior.relative if prior else None))
+                emit(f"{step.action:9} {step.why:12} {shown}")
+    for why, source in sources.alone if isinstance(sources, Pairs) else ():
+        counts["skip"] += 1
+        if json_lines:
+            emit(json.dumps({"source": source.relative, "action": "skip", "why": why}))
+        else:
+            emit(f"{'skip':9} {why}: {visible(source.relative)}")
     told = ", ".join(f"{n} {action}" for action, n in sorted(counts.items())) or "nothing"
     emit(f"medgemma: dry run: {told}; nothing was loaded or written", sys.stderr)
     return OK
 
 
-def skipped_text(sources: "Discovery") -> str:
+def skipped_text(sources: "Sources") -> str:
     """`; skipped 3: 2 .pdf, 1 .xyz`, or nothing."""
     from medgemma_cli.commands.report import skipped
 

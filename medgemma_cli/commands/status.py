@@ -41,7 +41,9 @@ def status(
 
 
 def _failure(line: dict[str, Any]) -> str:
-    from medgemma_cli.display import visible
+    from medgemma_cli.display import pair_name, visible
 
     error = line.get("error") or {}
-    return f"{visible(line['source'])}\t{error.get('code')}\t{error.get('hint')}"
+    name = pair_name(line["source"], (line.get("prior") or {}).get("source"))
+    about = f"The {error['document']} document: " if error.get("document") else ""
+    return f"{visible(name)}\t{error.get('code')}\t{about}{error.get('hint')}"

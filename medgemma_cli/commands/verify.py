@@ -121,6 +121,8 @@ def _final(counts: Counter[str], found: Counter[str], left: Counter[str], out: P
     from medgemma_cli.verifying import REPAIRABLE
 
     looked = ", ".join(f"{counts[name]} {name}" for name in ("records", "summaries", "sources"))
+    if counts["sheets"]:
+        looked += f", {counts['sheets']} sheets"
     for name in ("sources not checked", "quotes not checked"):
         looked += f", {name} of {counts[name]}" if counts[name] else ""
     if not found:

@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 from medgemma_cli.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
+    import typer
+
     from medgemma_cli.adapters import Adapter
-    from medgemma_cli.commands.options import EngineChoice, PrecisionChoice
+    from medgemma_cli.commands.options import EngineChoice, OnLong, PrecisionChoice
     from medgemma_cli.engines.base import Engine
     from medgemma_cli.models import Checkpoint
     from medgemma_cli.progress import Reporter
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 # Statuses a gate can name; `failed` includes rejected documents.
 STATUSES = {"failed", "flagged"}
+COMPARE = "compare"
 
 
 class Batching(NamedTuple):
@@ -85,6 +88,16 @@ def make_engine(
     return Retrying(made, max_attempts)
 
 
+def taking_long(engine: "Engine", on_long: "OnLong") -> "Engine":
+    """The engine, with documents longer than its window taken as `--on-long` says."""
+    if on_long == "fail":
+        return engine
+    from medgemma_cli import templates
+    from medgemma_cli.longdocs import MERGE, LongDocuments
+
+    return LongDocuments(engine, "head" if on_long == "head" else "split", templates.load(MERGE))
+
+
 def find_adapter(
     folder: Path | None, checkpoint: "Checkpoint", reporter: "Reporter"
 ) -> "Adapter | None":
@@ -99,8 +112,12 @@ def find_adapter(
     return adapter
 
 
-def load_template(name: str, system: str | None) -> "Template":
-    """The template, with `--system TEXT|@FILE` in place of its system text."""
+def load_template(name: str, system: str | None, *, paired: bool = False) -> "Template":
+    """The template, with `--system TEXT|@FILE` in place of its system text.
+
+    Raises:
+        UsageError: 2, it is for pairs and there are none, or the other way round.
+    """
     from medgemma_cli import templates
 
     if system is not None and system.startswith("@"):
@@ -110,7 +127,25 @@ def load_template(name: str, system: str | None) -> "Template":
             raise ConfigError(
                 "The file of --system cannot be read as UTF-8 text.", "Check the path after @."
             ) from None
-    return templates.load(name, system=system)
+    template = templates.load(name, system=system)
+    if template.pairs and not paired:
+        raise UsageError(
+            "The template compares two documents.",
+            "Say which with `run --pair-by`, or choose another --template.",
+        )
+    if paired and not template.pairs:
+        raise UsageError(
+            "The template looks at one document, and --pair-by gives it two.",
+            f"Leave --template out (it is {COMPARE} then), or choose one that uses prior.text.",
+        )
+    return template
+
+
+def template_name(context: "typer.Context", name: str, pair_by: str | None) -> str:
+    """The template's name: with `--pair-by`, and none asked for, the one that compares."""
+    asked = context.get_parameter_source("template")
+    default = asked is None or asked.name == "DEFAULT"
+    return COMPARE if pair_by is not None and default else name
 
 
 def make_limits(
@@ -120,6 +155,7 @@ def make_limits(
     temperature: float,
     top_p: float,
     seed: int,
+    max_input_tokens: int | None = None,
 ) -> "Limits":
     """The template's own budget, unless one was asked for."""
     from medgemma_cli.records import Limits
@@ -130,6 +166,7 @@ def make_limits(
         temperature=temperature,
         top_p=top_p,
         seed=seed,
+        max_input_tokens=max_input_tokens,
     )
     if limits.min_new_tokens > limits.max_new_tokens:
         raise UsageError(
@@ -139,9 +176,14 @@ def make_limits(
 
 
 def make_read_limits(
-    encoding: str | None, max_bytes: int, max_pixels: int, max_pages: int
+    encoding: str | None,
+    max_bytes: int,
+    max_pixels: int,
+    max_pages: int,
+    max_slide_bytes: int,
+    seed: int,
 ) -> "ReadLimits":
-    """Bounds of the readers; checks that the encoding exists."""
+    """Bounds of the readers, and what chooses patches; checks that the encoding exists."""
     import codecs
 
     from medgemma_cli.readers import ReadLimits
@@ -154,7 +196,7 @@ def make_read_limits(
             raise UsageError(
                 "There is no such --encoding.", "Examples: utf-8, cp1252, latin-1, utf-16."
             ) from None
-    return ReadLimits(max_bytes, max_pixels, encoding, max_pages)
+    return ReadLimits(max_bytes, max_pixels, encoding, max_pages, max_slide_bytes, seed)
 
 
 def make_columns(

@@ -4,19 +4,25 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 from medgemma_cli.errors import DocumentError
-from medgemma_cli.records import Generation, ModelInfo, Prompt
+from medgemma_cli.records import Generation, Limits, ModelInfo, Prompt
 
 
 def check_fits(prompt: Prompt, engine: "Engine") -> None:
     """See, before generating, that the engine can take a prompt.
 
     Raises:
-        DocumentError: ``no_vision``; ``too_long``, prompt and answer are over the window.
+        DocumentError: ``no_vision``; ``too_long``, it is over what `room` leaves.
     """
     if prompt.images and not engine.reads_images:
         raise DocumentError("no_vision")
-    if engine.count(prompt) + prompt.limits.max_new_tokens > engine.window:
+    if engine.count(prompt) > room(prompt.limits, engine):
         raise DocumentError("too_long")
+
+
+def room(limits: Limits, engine: "Engine") -> int:
+    """The longest prompt there may be, in tokens: what the answer leaves of the window, or less."""
+    left = engine.window - limits.max_new_tokens
+    return left if limits.max_input_tokens is None else min(left, limits.max_input_tokens)
 
 
 def always() -> bool:

@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import cycle, islice
 from typing import Any
 
-from medgemma_cli import decoding, quoting
+from medgemma_cli import decoding, kinds, quoting
 from medgemma_cli.engines.base import always, unwatched
 from medgemma_cli.records import Generation, ModelInfo, Prompt, Usage
 
 _SPACES = re.compile(r"\s+")
+_QUOTED = 20  # of each document, at most
 _NOT_TEXT = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -67,7 +68,7 @@ class EchoEngine:
             text = " ".join(islice(lines, 3))
         else:
             schema = decoding.schema(prompt.contract.json_schema)
-            filler = _Filler(schema, lines, prompt.document)
+            filler = _Filler(schema, lines, _Quotes(prompt))
             text = json.dumps(filler.answer(), ensure_ascii=False)
         words = len(text.split())
         usage = Usage(
@@ -79,7 +80,7 @@ class EchoEngine:
 
 def _lines(prompt: Prompt) -> list[str]:
     parts = [part for message in prompt.messages for part in message.parts]
-    documents = [part.text for part in parts if part.kind == "document"]
+    documents = [part.text for part in parts if part.kind in ("document", "prior")]
     last = [part.text for part in parts if part.kind == "text"][-1:]
     text = "\n".join(
         documents or [f"{image.width} by {image.height} pixels" for image in prompt.images] or last
@@ -88,14 +89,44 @@ def _lines(prompt: Prompt) -> list[str]:
     return [line for line in lines if line and line[0].isalnum()] or ["nothing readable"]
 
 
+class _Quotes:
+    """What of a prompt's documents can be quoted, for each format of `kinds.QUOTED`.
+
+    Of a pair, sentences that stand in both are unchanged, the others new or resolved. `counts`
+    says how many there are; where there is none, another of the same document stands in.
+    """
+
+    def __init__(self, prompt: Prompt) -> None:
+        now, before = prompt.document, prompt.prior
+        # Nothing is asked to be quoted of a document that has nothing.
+        own, earlier = _samples(now), _samples(before)
+        same = [sample for sample in own if quoting.locate(sample, before)]
+        new = [sample for sample in own if sample not in same]
+        gone = [sample for sample in earlier if not quoting.locate(sample, now)]
+        self.counts = {"prior_quote": len(same), "new_quote": len(new), "resolved_quote": len(gone)}
+        self._forms = {
+            "quote": cycle(same or own),
+            "prior_quote": cycle(same or earlier),
+            "new_quote": cycle(new or own),
+            "resolved_quote": cycle(gone or earlier),
+        }
+
+    def next(self, form: str) -> str:
+        """The next of a format, in turns."""
+        return next(self._forms[form])
+
+
+def _samples(text: str) -> list[str]:
+    return list(islice(quoting.samples(text), _QUOTED)) if text else []
+
+
 class _Filler:
     """Fills a JSON Schema with a document's lines, and its quotes with what can be quoted."""
 
-    def __init__(self, root: dict[str, Any], lines: list[str], document: str) -> None:
+    def __init__(self, root: dict[str, Any], lines: list[str], quotes: _Quotes) -> None:
         self._root = root
         self._lines = cycle(lines)
-        # Nothing is asked to be quoted of a document that has nothing.
-        self._quotes = cycle(islice(quoting.samples(document), 20)) if document else iter(())
+        self._quotes = quotes
 
     def answer(self) -> Any:
         """A value of the schema."""
@@ -110,16 +141,22 @@ class _Filler:
         if schema["type"] == "object":
             return {name: self._value(below) for name, below in schema["properties"].items()}
         if schema["type"] == "array":
-            wanted = max(schema["minItems"], min(2, schema["maxItems"]))
+            wanted = max(schema["minItems"], min(2, schema["maxItems"], self._at_hand(schema)))
             return [self._value(schema["items"]) for _ in range(wanted)]
         if schema["type"] == "string":
             return self._string(schema)
         plain = {"boolean": False, "null": None, "number": 0}
         return plain.get(schema["type"], schema.get("minimum", 0))
 
+    def _at_hand(self, schema: dict[str, Any]) -> int:
+        """How many items of what only a pair has can be quoted; of anything else, enough."""
+        items = decoding.resolve(schema["items"], self._root)
+        forms = {below.get("format") for below in items.get("properties", {}).values()}
+        return min((self._quotes.counts[form] for form in forms & kinds.PAIRED), default=2)
+
     def _string(self, schema: dict[str, Any]) -> str:
-        if schema.get("format") == "quote":
-            return next(self._quotes)
+        if schema.get("format") in kinds.QUOTED:
+            return self._quotes.next(schema["format"])
         return _fit(schema, next(self._lines)) if "maxLength" in schema else "1900"
 
 

@@ -71,14 +71,14 @@ class Compiler:
         quoted = sorted(pieces[piece] for piece in crossing if piece[0] == '"')
         self._quoted = np.array(quoted, np.int64)
 
-    def matcher(self, schema: str, document: str) -> Matcher:
-        """A fresh matcher for a JSON Schema whose quotes stand in the document.
+    def matcher(self, schema: str, document: str, prior: str = "") -> Matcher:
+        """A fresh matcher for a JSON Schema whose quotes stand in the document, or in its prior.
 
         Raises:
             ValueError: the schema cannot be decoded, or nothing of the document can be quoted.
         """
         limits = self._lib.LLParserLimits(**_LIMITS)
-        grammar = self._grammar(schema, document, self._barred)
+        grammar = self._grammar(schema, document, self._barred, prior)
         matcher = self._lib.LLMatcher(self._tokenizer, grammar, limits=limits, log_level=0)
         if matcher.is_error():
             raise ValueError("the contract cannot be compiled")
@@ -86,10 +86,10 @@ class Compiler:
 
     @staticmethod
     @lru_cache(maxsize=8)
-    def _grammar(schema: str, document: str, barred: re.Pattern[str] | None) -> str:
+    def _grammar(schema: str, document: str, barred: re.Pattern[str] | None, prior: str) -> str:
         import llguidance
 
-        text = lark.grammar(decoding.schema(schema), document, barred)
+        text = lark.grammar(decoding.schema(schema), document, barred, prior)
         made: str = llguidance.LLMatcher.grammar_from_lark(text)
         return made
 

@@ -1,9 +1,9 @@
 """A contract's JSON Schema and the document's text → an llguidance grammar (its dialect of Lark).
 
 Nothing but compact JSON of the schema matches: fields in order, lists and texts within their
-bounds, and, where the schema says ``"format": "quote"``, a quote of the document as `quoting`
-defines it. In the model's own words no control character and no escape but of quotation marks and
-backslashes is written.
+bounds, and, where the schema says ``"format": "quote"`` (or another of `kinds.QUOTED`), a quote of
+the document, or of the earlier document of a pair, as `quoting` defines it. In the model's own
+words no control character and no escape but of quotation marks and backslashes is written.
 """
 
 import json
@@ -11,8 +11,9 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from medgemma_cli import quoting
+from medgemma_cli import kinds, quoting
 from medgemma_cli.kinds import DIGITS, TEXT_PATTERN, VALUE_PATTERN
+from medgemma_cli.records import Which
 
 _CHARACTER = r'([^"\\\x00-\x1F\x7F]|\\["\\])'
 _FIRST = {TEXT_PATTERN: r"[\p{L}\p{N}]", VALUE_PATTERN: r'([^ "\\\x00-\x1F\x7F]|\\["\\])'}
@@ -21,17 +22,23 @@ _NUMBER = rf"/{_INTEGER}(\.[0-9]{{1,6}})?/"
 _WIDEST = 10**DIGITS - 1
 
 
-def grammar(schema: dict[str, Any], document: str, barred: re.Pattern[str] | None = None) -> str:
+def grammar(
+    schema: dict[str, Any],
+    document: str,
+    barred: re.Pattern[str] | None = None,
+    prior: str = "",
+) -> str:
     """The grammar's text, for `LLMatcher.grammar_from_lark`.
 
     Args:
         barred: what no quote may have in it, such as the names of control tokens.
+        prior: the earlier document, of a pair.
 
     Raises:
         ValueError: the schema has a keyword that is not decoded here, or wants a quote of a text
             of which nothing can be quoted.
     """
-    maker = _Maker(schema, document, barred)
+    maker = _Maker(schema, {"current": document, "prior": prior}, barred)
     start = maker.rule(schema)
     return "\n".join([f"start: {start}", *maker.lines, ""])
 
@@ -39,10 +46,12 @@ def grammar(schema: dict[str, Any], document: str, barred: re.Pattern[str] | Non
 class _Maker:
     """Collects rules and terminals while it walks a schema."""
 
-    def __init__(self, root: dict[str, Any], document: str, barred: re.Pattern[str] | None) -> None:
+    def __init__(
+        self, root: dict[str, Any], texts: dict[Which, str], barred: re.Pattern[str] | None
+    ) -> None:
         self._root = root
         self._barred = barred
-        self._document = document
+        self._texts = texts
         self._names: dict[str, str] = {}
         self.lines: list[str] = []
 
@@ -89,8 +98,8 @@ class _Maker:
         return f'"[" {items} "]"' if least else f'"[" ({items})? "]"'
 
     def _string(self, node: dict[str, Any]) -> str:
-        if node.get("format") == "quote":
-            return f'"\\"" {self._quote()} "\\""'
+        if node.get("format") in kinds.QUOTED:
+            return f'"\\"" {self._quote(kinds.QUOTED[node["format"]])} "\\""'
         pattern = node["pattern"]
         if pattern in _FIRST:
             least, most = node.get("minLength", 1), node["maxLength"]
@@ -118,22 +127,23 @@ class _Maker:
     def _is_barred(self, piece: str) -> bool:
         return piece == quoting.BARRIER or bool(self._barred and self._barred.search(piece))
 
-    def _quote(self) -> str:
-        if "QUOTE" in self._names:
-            return "QUOTE"
-        pieces = quoting.chunks(self._document)
+    def _quote(self, which: Which) -> str:
+        name = "QUOTE" if which == "current" else "PRIOR_QUOTE"
+        if name in self._names:
+            return name
+        pieces = quoting.chunks(self._texts[which])
         if not pieces:
             raise ValueError("nothing of the document can be quoted")
         if len(pieces) == 1:
-            return self._terminal("QUOTE", _literal(escaped(pieces[0])))
+            return self._terminal(name, _literal(escaped(pieces[0])))
         written = [
             quoting.BARRIER if self._is_barred(piece) else escaped(piece) for piece in pieces
         ]
         chunks = json.dumps({"substring_chunks": written}, ensure_ascii=False)
-        self._terminal("SUBSTRING", f"%regex {chunks}")
+        self._terminal(f"{name}_PART", f"%regex {chunks}")
         bounds = " | ".join(f"/{bound}/" for bound in quoting.BOUNDS)
         self._terminal("BOUNDS", bounds)
-        return self._terminal("QUOTE", "SUBSTRING & BOUNDS")
+        return self._terminal(name, f"{name}_PART & BOUNDS")
 
 
 def _compact(value: Any) -> str:

@@ -379,7 +379,7 @@ class LocalEngine:
         if not self._options.grammar or contract.kind == "text":
             return Answer(prompt.limits, self.stop)
         compiler = self.compiler()
-        matcher = compiler.matcher(contract.json_schema, prompt.document)
+        matcher = compiler.matcher(contract.json_schema, prompt.document, prompt.prior)
         schema = contract.json_schema
         if schema not in self._plans:
             self._plans[schema] = Plan(schema, compiler)

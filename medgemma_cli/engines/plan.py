@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from medgemma_cli import decoding
+from medgemma_cli import decoding, kinds
 from medgemma_cli.engines.grammar import Compiler
 
 # A text up to here may be a value: cut short, 125 would read 1.
@@ -58,7 +58,7 @@ class Plan:
             if self.choices.setdefault(path, options) != options:
                 self._twice.add(path)
             self.rules[path] = node.get("x-decide")
-        elif node.get("format") == "quote":
+        elif node.get("format") in kinds.QUOTED:
             self.quotes.add(path)
         elif node.get("maxLength", 0) > _LONGEST_VALUE:
             self.texts.add(path)

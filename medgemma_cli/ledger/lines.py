@@ -28,6 +28,9 @@ class Entry(NamedTuple):
     attempt: int
     created: str
     offset: int
+    error: str | None = None
+    views: bool = False
+    prior: str | None = None
 
 
 def slot_of(source: str, summary: str | None) -> str:
@@ -46,7 +49,20 @@ def entry_of(line: dict[str, Any], offset: int) -> Entry:
         line["attempt"],
         line["created"],
         offset,
+        _code(line.get("error")),
+        line.get("views") is not None,
+        _prior_of(line),
     )
+
+
+def _code(error: object) -> str | None:
+    code = error.get("code") if isinstance(error, dict) else None
+    return code if isinstance(code, str) else None
+
+
+def _prior_of(line: dict[str, Any]) -> str | None:
+    prior = line.get("prior")
+    return prior.get("source") if isinstance(prior, dict) else None
 
 
 def entry_for(record: Record, offset: int) -> Entry:
@@ -60,6 +76,9 @@ def entry_for(record: Record, offset: int) -> Entry:
         record.attempt,
         record.created,
         offset,
+        record.error.code if record.error else None,
+        record.views is not None,
+        record.prior.source if record.prior else None,
     )
 
 

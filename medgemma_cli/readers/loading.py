@@ -1,8 +1,10 @@
 """The bytes of one file, as they were at one moment."""
 
+import contextlib
 import hashlib
 import os
 import stat
+from collections.abc import Iterator
 
 from medgemma_cli.errors import DocumentError
 
@@ -16,18 +18,29 @@ def load_file(place: str, max_bytes: int) -> bytes:
         DocumentError: ``vanished``, ``unreadable``, ``read_error``, ``unsupported`` (not a
             regular file), ``too_large`` (before reading) or ``unstable``.
     """
-    try:
+    with told():
         for _ in range(_TRIES):
             data, still = _read_once(place, max_bytes)
             if still:
                 return data
+    raise DocumentError("unstable")
+
+
+@contextlib.contextmanager
+def told() -> Iterator[None]:
+    """What the system says of a file, as a code.
+
+    Raises:
+        DocumentError: ``vanished``, ``unreadable``, ``read_error``.
+    """
+    try:
+        yield
     except FileNotFoundError:
         raise DocumentError("vanished") from None
     except PermissionError:
         raise DocumentError("unreadable") from None
     except OSError:
         raise DocumentError("read_error") from None
-    raise DocumentError("unstable")
 
 
 def sha256(data: bytes) -> str:

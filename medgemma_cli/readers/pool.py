@@ -20,10 +20,11 @@ from typing import Protocol, Self
 
 from medgemma_cli import readers
 from medgemma_cli.errors import FAULTS, DocumentError, ModelUnavailableError
-from medgemma_cli.readers import worker
+from medgemma_cli.readers import slides, worker
 from medgemma_cli.readers.dicom import series, terms
 from medgemma_cli.readers.limits import Content, ReadLimits
-from medgemma_cli.records import Document, Image, Source
+from medgemma_cli.readers.slides import files
+from medgemma_cli.records import Document, Image, Slide, Source
 
 SECONDS = 60
 _WORKERS = 4
@@ -31,6 +32,7 @@ _START_SECONDS = 60
 _TRIES = 2
 # What a terminal or a service manager sends to all processes: the parent decides.
 _OUTSIDE = {signal.SIGINT, signal.SIGTERM}
+_ABORTED = (-signal.SIGABRT, -signal.SIGTRAP)  # the latter is how GLib ends
 _SECRETS = ("HF_", "HUGGING_FACE_")
 
 
@@ -113,12 +115,12 @@ class ReaderPool:
                 process died twice.
             ModelUnavailableError: 69, no process can be started.
         """
-        if not blob.data and blob.series is None:
+        if not blob.data and blob.series is None and blob.slide is None:
             return InProcess().submit(source, blob, limits)
         return self._threads.submit(self._decode, source, blob, limits)
 
     def _decode(self, source: Source, blob: readers.Blob, limits: ReadLimits) -> Document:
-        content = self._read(readers.media_type(source), blob, limits)
+        content = self._read(readers.media_type(source, blob), blob, limits)
         return readers.document(source, blob, content)
 
     def _read(self, kind: str, blob: readers.Blob, limits: ReadLimits) -> Content:
@@ -134,7 +136,7 @@ class ReaderPool:
                 ended = self._drop(process)
                 if ended == -signal.SIGXCPU:
                     raise DocumentError("timeout") from None
-                if ended == -signal.SIGABRT and readers.aborts(kind):
+                if ended in _ABORTED and readers.aborts(kind):
                     raise DocumentError("limit") from None
                 late = isinstance(error, TimeoutError) or ended == -signal.SIGALRM
                 code = "timeout" if late else "reader_crashed"
@@ -220,6 +222,8 @@ class _Process:
         """
         shown = None if blob.series is None else blob.series.shown
         task = {"kind": kind, "limits": list(limits), "seconds": seconds, "shown": shown}
+        if blob.slide is not None:
+            task["slide"] = files.packed(blob.slide)
         self._most = worker.memory_limit(limits)
         if self._connection.poll():
             raise EOFError  # it is gone, or said something that nobody asked
@@ -232,8 +236,8 @@ class _Process:
             if blob.series is None:
                 self._connection.send_bytes(blob.data)
                 return self._answer()
-            with series.files(blob.series, limits) as files:
-                for data in files:
+            with series.files(blob.series, limits) as slices:
+                for data in slices:
                     self._connection.send_bytes(data)
                 return self._answer()
         except (EOFError, OSError):
@@ -256,13 +260,16 @@ class _Process:
         text = self._connection.recv_bytes(self._most).decode("utf-8", "surrogatepass")
         if terms.known(**head["header"]) != head["header"]:
             raise ValueError
+        coverage = {unit: (seen, total) for unit, (seen, total) in head["coverage"].items()}
+        images = tuple(self._image(*about) for about in head["images"])
         return Content(
-            coverage={unit: (seen, total) for unit, (seen, total) in head["coverage"].items()},
+            coverage=coverage,
             text=text,
-            images=tuple(self._image(*about) for about in head["images"]),
+            images=images,
             degraded=tuple(head["degraded"]),
             pages=_places(head["pages"], len(text)),
             header=head["header"],
+            slide=_slide(head.get("slide"), len(images), coverage),
         )
 
     def _image(self, width: int, height: int, page: int | None, label: str) -> Image:
@@ -290,6 +297,17 @@ def _places(places: list[int], end: int) -> tuple[int, ...]:
     if not all(isinstance(at, int) and 0 <= at <= end for at in places) or sorted(places) != places:
         raise ValueError
     return tuple(places)
+
+
+def _slide(told: object, images: int, coverage: dict[str, tuple[int, int]]) -> Slide | None:
+    """Where the patches of a slide are, checked: one for each image, within the slide."""
+    if told is None:
+        return None
+    slide = Slide.model_validate(told)
+    inside = all(0 <= x < slide.width and 0 <= y < slide.height for x, y in slide.places)
+    if not inside or len(slide.places) != images or slides.UNIT not in coverage:
+        raise ValueError
+    return slide
 
 
 def _wait(process: "subprocess.Popen[bytes]", seconds: float) -> int | None:

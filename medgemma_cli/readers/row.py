@@ -9,9 +9,10 @@ import os
 from typing import Any
 
 from medgemma_cli.errors import DocumentError
-from medgemma_cli.readers import dicom, image, text
+from medgemma_cli.readers import dicom, image, request, text
 from medgemma_cli.readers.limits import Content, ReadLimits
 from medgemma_cli.readers.loading import load_file
+from medgemma_cli.readers.slides.files import is_slide
 from medgemma_cli.records import Row
 
 TEXT = "text/x-table-row"
@@ -28,6 +29,8 @@ _READERS: dict[str, Any] = {
 
 def kind(row: Row) -> str:
     """The media type of a row."""
+    if row.request:
+        return request.KIND
     return IMAGE if row.image else TEXT
 
 
@@ -51,7 +54,8 @@ def load(row: Row, folder: str, limits: ReadLimits) -> bytes:
         return data
     place = _inside(folder, row.image)
     media_type = _IMAGES.get(os.path.splitext(place)[1].lower())
-    if media_type is None:
+    # The first picture of a slide may be its label.
+    if media_type is None or is_slide(place):
         raise DocumentError("unsupported")
     try:
         pixels = load_file(place, limits.max_bytes)

@@ -1,9 +1,10 @@
 """The process in which bytes are decoded: `python -m medgemma_cli.readers.worker FD`.
 
-It speaks over one socket, in frames. A task is a JSON object ({kind, limits, seconds, shown}) and
-the bytes, of a series those of each of its files; the answer is a JSON object ({code} or {coverage,
-degraded, header, pages, images}), the text, and each image's pixels. Nothing is unpickled on either
-side: what is decoded here may be hostile.
+It speaks over one socket, in frames. A task is a JSON object ({kind, limits, seconds, shown,
+slide}) and the bytes, of a series those of each of its files; of a slide the files are opened here.
+The answer is a JSON object ({code} or {coverage, degraded, header, pages, slide, images}), the
+text, and each image's pixels. Nothing is unpickled on either side: what is decoded here may be
+hostile.
 """
 
 import contextlib
@@ -47,7 +48,9 @@ def serve(connection: Connection) -> None:
             # A first file before the clock begins: the other side may be slow to send it.
             first = connection.recv_bytes()
             with _bounded(limits, task["seconds"]):
-                if shown is None:
+                if task.get("slide"):
+                    head, *rest = _answer(_slide, task["slide"], limits)
+                elif shown is None:
                     head, *rest = _answer(_one, task["kind"], first, limits)
                 else:
                     files = _files(connection, first, len(shown))
@@ -105,6 +108,13 @@ def _series(files: Iterator[bytes], shown: list[bool], limits: ReadLimits) -> Co
     return dicom.read_series(files, shown, limits)
 
 
+def _slide(packed: dict[str, object], limits: ReadLimits) -> Content:
+    from medgemma_cli.readers import slides
+    from medgemma_cli.readers.slides import files
+
+    return slides.read(files.unpacked(packed), limits)
+
+
 def _answer(read: Callable[..., Content], *args: Any) -> list[Any]:
     from medgemma_cli.errors import DocumentError
 
@@ -124,6 +134,8 @@ def _answer(read: Callable[..., Content], *args: Any) -> list[Any]:
         "pages": content.pages,
         "images": [[i.width, i.height, i.page, i.label] for i in content.images],
     }
+    if content.slide is not None:
+        head["slide"] = content.slide.model_dump()
     return [head, text, *(image.rgb for image in content.images)]
 
 

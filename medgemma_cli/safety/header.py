@@ -1,4 +1,4 @@
-"""Rules `modality_mismatch`, `side_mismatch` and `burned_in_text`: an answer against a header.
+"""Rules `modality_mismatch`, `side_mismatch`, `burned_in_text` and `magnification_assumed`.
 
 A DICOM header says how an image was made and, of paired parts, of which side. An answer that names
 another modality or only the other side contradicts it. Covers the modalities by their English
@@ -50,6 +50,7 @@ _SIDE = re.compile(
 )
 _SENTENCE = re.compile(r"[^.;!?\n]+(?:[.](?=\d)[^.;!?\n]+)*")
 BURNED_IN = "burned_in_annotation"  # the reader's note
+ASSUMED = "magnification_assumed:20x"  # of another reader
 _OTHER = {"R": "left", "L": "right"}
 
 
@@ -76,6 +77,12 @@ def burned_in() -> Flag:
     """The header says that text is part of the pixels, names perhaps: the model saw it."""
     why = "The header says that text is burned into the image; it may name the patient."
     return Flag(rule="burned_in_text", severity="review", where="source", why=why)
+
+
+def magnification_assumed() -> Flag:
+    """A slide does not say how it was scanned: what looks large may be small."""
+    why = "The slide does not say its magnification; 20x was assumed, so sizes may be wrong."
+    return Flag(rule="magnification_assumed", severity="review", where="source", why=why)
 
 
 def _leaves(value: Any, where: str) -> Iterator[tuple[str, str]]:

@@ -5,9 +5,10 @@ from typing import Any, NamedTuple
 
 from medgemma_cli import contracts, decoding
 from medgemma_cli.records import Contract, Document, Flag, Generation, Quote, Status
-from medgemma_cli.safety.grounding import check, check_quotes
-from medgemma_cli.safety.header import BURNED_IN, burned_in, check_header
-from medgemma_cli.safety.triage import triage, triage_output
+from medgemma_cli.safety import pairs
+from medgemma_cli.safety.header import ASSUMED, BURNED_IN, burned_in, magnification_assumed
+from medgemma_cli.safety.joined import check_joined
+from medgemma_cli.safety.triage import triage_output
 
 
 class Verdict(NamedTuple):
@@ -33,31 +34,31 @@ def judge(document: Document, contract: Contract, generation: Generation) -> Ver
 
     `flagged` from a flag of severity `review` upwards. Covers the shape of the output, verbatim
     quotes, the facts of the output against the text, what a DICOM header says against the output,
-    choices by their probabilities, truncation, partial reading, injected instructions,
-    emergencies in the document, and outputs that instruct their reader; see `grounding`, `header`
-    and `triage` for what they do not cover.
+    choices by their probabilities, truncation, partial reading, what was left out where parts were
+    joined, injected instructions, emergencies in the document, and outputs that instruct their
+    reader; of two documents, what `pairs` adds. See `grounding`, `header`, `joined`, `pairs` and
+    `triage` for what they do not cover.
     """
     if generation.error:
-        return Verdict("failed", flags=tuple(triage(document.text)), error=generation.error)
+        return Verdict("failed", flags=tuple(pairs.triaged(document)), error=generation.error)
     try:
         output = decoding.parse(contract, generation.text)
     except ValueError:
-        return Verdict("failed", flags=tuple(triage(document.text)), error="invalid_output")
+        return Verdict("failed", flags=tuple(pairs.triaged(document)), error="invalid_output")
     if contract.kind == "text" and not output.fields["answer"]:
         return Verdict("failed", error="empty_output")
     output, confidence, doubts = decoding.settle(contract, generation, output)
-    quoted = list(decoding.quotes(contract, output.fields))
-    found, flags = check_quotes(quoted, document.text)
-    quotes = [quote.model_copy(update={"page": document.page_of(quote.start)}) for quote in found]
-    grounds = _grounds(document, contract, output.fields)
+    quoted = list(decoding.quoted(contract, output.fields))
+    quotes, flags = pairs.check_quotes(quoted, document, generation.places)
+    grounds = _grounds(document, contract, output.fields, quoted)
     flags = [
         *_completeness(document, contract, generation, output),
-        *triage(document.text),
-        *triage_output(output.fields, {quote for _, quote in quoted}),
+        *pairs.triaged(document),
+        *triage_output(output.fields, {quote.text for quote in quoted}),
         *flags,
         *doubts,
         *grounds.flags,
-        *check_header(document.header, output.fields),
+        *pairs.check_headers(document, output.fields),
     ]
     serious = any(flag.severity != "note" for flag in flags)
     return Verdict(
@@ -78,15 +79,20 @@ class _Grounds(NamedTuple):
     omissions: tuple[str, ...] = ()
 
 
-def _grounds(document: Document, contract: Contract, fields: dict[str, Any]) -> _Grounds:
+def _grounds(
+    document: Document,
+    contract: Contract,
+    fields: dict[str, Any],
+    quoted: list[decoding.Quoted],
+) -> _Grounds:
     """The output against the text. What was seen on an image has no text to be checked against."""
     # An answer to a question, or a table, does not promise to name everything.
     covers = "allergies" in contract.covers
-    findings = check(document.text, stated(fields, contract), covers=covers)
+    found = pairs.check_facts(document, stated(fields, contract), quoted, covers=covers)
     if not document.text.strip():
-        counts = dict.fromkeys(findings.counts, 0)
-        return _Grounds((), {**counts, "not_checked": len(findings.facts)})
-    return _Grounds(findings.flags, findings.counts, findings.omissions if covers else ())
+        counts = dict.fromkeys(found.facts, 0)
+        return _Grounds((), {**counts, "not_checked": sum(found.facts.values())})
+    return _Grounds(found.flags, found.facts, found.omissions if covers else ())
 
 
 def stated(fields: dict[str, Any], contract: Contract) -> dict[str, Any]:
@@ -137,6 +143,13 @@ def _alternatives(nodes: list[dict[str, Any]], defined: dict[str, Any]) -> list[
     return found
 
 
+def covering(document: Document, generation: Generation) -> Document:
+    """The document, its coverage told by what of its text was shown."""
+    if generation.shown is None:
+        return document
+    return document.model_copy(update={"coverage": document.covered(generation.shown)})
+
+
 def _completeness(
     document: Document, contract: Contract, generation: Generation, output: decoding.Output
 ) -> list[Flag]:
@@ -148,12 +161,15 @@ def _completeness(
     if bare and contracts.wants_quotes(contract.block):
         why = "Nothing of the text can be quoted; what is said of it has no evidence."
         flags.append(Flag(rule="no_quotable_text", severity="review", where="source", why=why))
+    flags += check_joined(contract, generation, output.fields)
     if generation.finish_reason == "length" or "shortened" in generation.degraded:
         why = "The answer ends at --max-new-tokens; what it would have said after is missing."
         flags.append(Flag(rule="truncated", severity="review", where="output", why=why))
     if any(seen < total for seen, total in document.coverage.values()):
         why = "Only a part of the document was read; see the record's coverage."
         flags.append(Flag(rule="partial_coverage", severity="review", where="source", why=why))
-    if BURNED_IN in document.degraded:
+    if not {BURNED_IN, f"prior:{BURNED_IN}"}.isdisjoint(document.degraded):
         flags.append(burned_in())
+    if ASSUMED in document.degraded:
+        flags.append(magnification_assumed())
     return flags

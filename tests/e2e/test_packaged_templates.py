@@ -17,6 +17,7 @@ from medgemma_cli.discover import Discovery
 from medgemma_cli.engines.local import LocalEngine, LocalOptions
 from medgemma_cli.job import Job
 from medgemma_cli.ledger import Ledger
+from medgemma_cli.pairing import Pairs, rule
 from medgemma_cli.pipeline import Run
 from medgemma_cli.progress import SilentReporter
 from medgemma_cli.readers.limits import ReadLimits
@@ -25,7 +26,11 @@ from medgemma_cli.summaries import render
 
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
 RAW = Path(__file__).parents[2] / "raw"
-NAMES = sorted(path.stem for path in templates.packaged_folder().glob("[!_]*.md"))
+NAMES = sorted(
+    path.stem
+    for path in templates.packaged_folder().glob("[!_]*.md")
+    if not templates.load(path.stem).pairs
+)
 KINDS: dict[str, tuple[type, ...]] = {
     "object": (dict,),
     "array": (list,),
@@ -259,6 +264,33 @@ def test_on_a_tiny_model(
         check_record(line, document, template)
         check_page(out, line)
         check_confidence(line, contract_of(template, document))
+
+
+def test_pairs_on_a_tiny_model(engine: LocalEngine, mixed: Path, tmp_path: Path) -> None:
+    """Two notes and two images: every quote stands in the document that it must be of."""
+    for old, new in (("a.md", "p_1.md"), ("b.txt", "p_2.txt")):
+        (mixed / old).rename(mixed / new)
+    for i, name in enumerate(("phantom-chest.png", "he-like-tile.png"), 1):
+        (mixed / name).rename(mixed / f"p_{i}.png")
+    made, found = list[Record](), Discovery([str(mixed)], readers.SUFFIXES)
+    pairs = Pairs(found, rule("name:(?P<patient>.+)_(?P<order>.)"))
+    # Random weights would end an empty list; a list that needs an item has a quote to check.
+    packaged = (templates.packaged_folder() / "compare.md").read_text("utf-8")
+    (tmp_path / "compare.md").write_text(packaged.replace("_finding, 0..8]", "_finding, 1..2]"))
+    template = templates.load(str(tmp_path / "compare.md"))
+    job = Job(template=template, limits=Limits(max_new_tokens=600), fsync=False)
+    with Ledger(tmp_path / "out", fsync=False) as ledger:
+        Run(job, ledger, engine, SilentReporter(), on_record=made.append).execute(pairs)
+    assert [record.status in ("ok", "flagged") for record in made] == [True, True], made
+    known = documents(mixed)
+    text, image = sorted(made, key=lambda record: record.usage.images if record.usage else 0)
+    assert {quote.document for quote in text.quotes} == {"prior", "current"}
+    for quote in text.quotes:
+        shown = known["p_1.md" if quote.document == "prior" else "p_2.txt"].text
+        assert shown[quote.start : quote.end] == quote.text
+    assert {"quote_not_in_source"}.isdisjoint(f.rule for r in made for f in r.flags)
+    assert image.usage is not None and image.usage.images == 2 and not image.quotes
+    assert "research use" in image.notice and image.prior is not None
 
 
 def check_confidence(line: dict[str, Any], contract: Contract) -> None:

@@ -28,6 +28,7 @@ def test_forty_real_documents(
             command,
             *("run", str(inputs), "-o", str(out), "--model", str(checkpoint)),
             *("--precision", "fp32", "--device", "cpu", "--max-new-tokens", "300"),
+            *("--on-long", "fail"),
         ],
         capture_output=True,
         text=True,

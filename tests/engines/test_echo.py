@@ -29,7 +29,9 @@ from medgemma_cli.safety.verdict import Verdict, judge
 
 NOTE = "# Note\n\nBP is 160/95 today.\nNo chest pain. Left knee swollen again.\n"
 PACKAGED = [
-    templates.load(path.stem) for path in sorted(templates.packaged_folder().glob("[!_]*.md"))
+    template
+    for path in sorted(templates.packaged_folder().glob("[!_]*.md"))
+    if not (template := templates.load(path.stem)).pairs  # see the tests of pairs
 ]
 BULLETS = "- Chest pain for days\n- No fever since Monday\n"
 
@@ -268,3 +270,60 @@ def test_a_note_names_the_place_in_the_output() -> None:
     contract = contracts.contract({"a": ["text"]})
     text = json.dumps({"a": ["same item here", "same item here", "x" * 200]})
     assert "at_bound:a[1]" in decoding.parse(contract, text).notes
+
+
+def pair(before: str, now: str) -> Document:
+    """Two documents as one."""
+    return document(now).model_copy(update={"prior": document(before)})
+
+
+def compared(before: str, now: str) -> Verdict:
+    """The verdict on a comparison."""
+    shown = pair(before, now)
+    prompt = templates.render(templates.load("compare"), shown, "k" * 64, Limits())
+    return judge(shown, prompt.contract, answer(prompt))
+
+
+def test_a_pair_is_sorted_by_its_own_words() -> None:
+    """What stands in both is unchanged, what stands in one is new or resolved."""
+    verdict = compared("Dry cough since Monday. No fever since then.", "Dry cough since Monday.")
+    assert verdict.output is not None and form(verdict) == []
+    assert verdict.output["new"] == []
+    assert [item["quote"] for item in verdict.output["resolved"]] == ["No fever since then."]
+    assert [item["quote"] for item in verdict.output["unchanged"]] == ["Dry cough since Monday."]
+
+
+def test_identical_documents_have_nothing_new() -> None:
+    """Nor anything resolved."""
+    verdict = compared(NOTE, NOTE)
+    assert verdict.output is not None and verdict.output["unchanged"] and form(verdict) == []
+    assert verdict.output["new"] == verdict.output["resolved"] == []
+
+
+def test_a_pair_of_which_nothing_is_new_is_answered_in_any_case() -> None:
+    """A template that must have a new finding gets one; the check says what is wrong with it."""
+    contract = contracts.contract({"a": "new_quote", "b": ["resolved_finding", "1..2"]})
+    shown = pair(NOTE, NOTE)
+    parts = (Part(kind="prior", text=NOTE), Part(kind="document", text=NOTE))
+    prompt = asked(contract).model_copy(update={"messages": (Message(role="user", parts=parts),)})
+    assert form(judge(shown, contract, answer(prompt))) == ["quote_in_both"] * 2
+
+
+@settings(max_examples=40, deadline=None)
+@given(LINES, LINES)
+def test_any_two_texts_are_compared_within_their_contract(before: str, now: str) -> None:
+    """Whatever they hold; quotes stand in the right one."""
+    if bool(before) is not bool(now):
+        return
+    with within(5):
+        shown = pair(before, now)
+        template = templates.load("compare")
+        if not before:
+            return
+        prompt = templates.render(template, shown, "k" * 64, Limits())
+        verdict = judge(shown, prompt.contract, answer(prompt))
+    assert verdict.error is None
+    assert {"quote_in_both", "quote_in_other_document"}.isdisjoint(form(verdict))
+    for quote in verdict.quotes:
+        text = before if quote.document == "prior" else now
+        assert text[quote.start : quote.end] == quote.text

@@ -76,7 +76,7 @@ def test_too_large(run: Run, folder: Path) -> None:
 def test_longer_than_the_window(run: Run, folder: Path) -> None:
     """Fault 50: one word over the window is rejected: too_long; nothing is cut and asked."""
     (folder / "a.md").write_text("a " * 1_000_000)
-    done = run(folder)
+    done = run(folder, "--on-long", "fail")
     assert (done.code, done.ended("a.md")) == (3, "rejected/too_long")
     record = done.records["a.md"]
     assert record["output"] is None and record["degraded"] == []

@@ -71,7 +71,7 @@ def test_rows_with_ids(tmp_path: Path) -> None:
 
 
 def test_an_id_twice(tmp_path: Path) -> None:
-    """The first row has it; the other one is refused, under a name of its own."""
+    """Fault 113: the first row has it; the other one is refused, under a name of its own."""
     first, second = found(written(tmp_path / "t.csv", "id,text\nA,one\nA,two\n"))
     assert (first.name, first.error) == ("t.csv/A", None)
     assert (second.name, second.error, second.custom_id) == ("t.csv/~2", "duplicate_id", "A")
@@ -81,7 +81,7 @@ def test_an_id_twice(tmp_path: Path) -> None:
 
 
 def test_csv_rows_that_cannot_be_read(tmp_path: Path) -> None:
-    """Each costs itself: fields too many or too few, a quote amiss, no text, bytes, size."""
+    """Fault 111: each costs itself: fields too many or few, a quote amiss, no text, bytes, size."""
     data = b'id,text\n1,good\n\n2,pain, fever\n3\n4,"a"b\n5, \n6,Se\xf1ora\n7,'
     data += b"x" * 300 + b'\n8,"two\nlines"\n'
     path = written(tmp_path / "t.csv", data)
@@ -98,7 +98,7 @@ def test_csv_rows_that_cannot_be_read(tmp_path: Path) -> None:
 
 
 def test_csv_open_quote(tmp_path: Path) -> None:
-    """A quote that is never closed ends as a broken row, not as a long text."""
+    """Fault 112: a quote that is never closed ends as a broken row, not as a long text."""
     rows = told(written(tmp_path / "t.csv", 'id,text\n1,good\n2,"open\n3,lost\n'))
     assert rows == [("1", "good"), ("2", "row_broken")]
 
@@ -157,7 +157,7 @@ def test_half_a_character(tmp_path: Path) -> None:
 
 
 def test_json_list(tmp_path: Path) -> None:
-    """Rows up to where it breaks, then the table itself."""
+    """Fault 116: rows up to where it breaks, then the table itself."""
     path = written(tmp_path / "t.json", '[{"text": "a"} , 7,\n{"text": "b"}, {"text": oops}]')
     rows = found(path, TEXT)
     assert [row.error for row in rows] == [None, "row_broken", None, "table_corrupt"]
@@ -184,7 +184,7 @@ def test_parquet_rows(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("data", [b"", b"PAR1", b"PAR1" + b"x" * 60 + b"PAR1", bytes(500)])
 def test_parquet_damage(tmp_path: Path, data: bytes) -> None:
-    """It is decoded elsewhere, and ends with a code."""
+    """Fault 117: it is decoded elsewhere, and ends with a code."""
     pytest.importorskip("pyarrow")
     (table,) = found(written(tmp_path / "t.parquet", data))
     assert table.error == "table_corrupt"
@@ -206,7 +206,7 @@ def test_parquet_damage(tmp_path: Path, data: bytes) -> None:
     ],
 )
 def test_a_column_that_is_not_there(tmp_path: Path, name: str, data: str) -> None:
-    """Named outright it is a usage error; in a folder it costs that table."""
+    """Fault 114: named outright it is a usage error; in a folder it costs that table."""
     path = written(tmp_path / name, data)
     with pytest.raises(UsageError) as caught:
         check_tables([str(path)], FULL)
@@ -227,7 +227,7 @@ def test_without_columns(tmp_path: Path) -> None:
 
 
 def test_archives(tmp_path: Path) -> None:
-    """One named outright says that it is not opened."""
+    """Fault 119: one named outright says that it is not opened."""
     (source,) = Discovery([str(written(tmp_path / "a.zip", b"PK"))], readers.SUFFIXES)
     assert source.error == "archive"
 
@@ -279,7 +279,7 @@ def test_image_and_text(tmp_path: Path) -> None:
     ],
 )
 def test_image_paths(tmp_path: Path, name: str, code: str) -> None:
-    """Never out of the table's folder, over links neither, and nothing is fetched."""
+    """Fault 115: never out of the table's folder, over links neither, and nothing is fetched."""
     folder = tmp_path / "in"
     folder.mkdir()
     written(tmp_path / "a.png", b"x")
@@ -300,7 +300,7 @@ def test_a_text_is_never_taken_for_an_image() -> None:
 
 
 def test_many_rows_take_no_memory(tmp_path: Path) -> None:
-    """20,000 rows of 200 characters: under 1 MB at any time, of 4 MB."""
+    """Fault 118: 20,000 rows of 200 characters: under 1 MB at any time, of 4 MB."""
     path = tmp_path / "t.csv"
     path.write_text("text\n" + "".join(f"{n:0200}\n" for n in range(20_000)))
     tracemalloc.start()

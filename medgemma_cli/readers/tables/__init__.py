@@ -2,19 +2,31 @@
 
 Rows are found while paths are walked, one at a time: a table is never in memory, but for JSON
 lists, which are read whole within ``--max-bytes``. Parquet is decoded in a process of its own.
+A file of chat requests is read as a table, too: a line is a row.
 """
 
+import contextlib
 import hashlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 
 from medgemma_cli.errors import DocumentError
-from medgemma_cli.readers.tables import jsonrows, parquet, separated
+from medgemma_cli.readers.tables import jsonrows, parquet, requests, separated
 from medgemma_cli.readers.tables.cells import Cells, Columns
 from medgemma_cli.records import Row, Source
 
-__all__ = ["SUFFIXES", "Columns", "check", "rows", "sources", "table_of"]
+__all__ = [
+    "SUFFIXES",
+    "Columns",
+    "check",
+    "has_requests",
+    "number_of",
+    "request_sources",
+    "rows",
+    "sources",
+    "table_of",
+]
 
 _FORMATS = {
     ".csv": separated.rows,
@@ -38,8 +50,14 @@ def rows(path: str, columns: Columns) -> Iterator[Cells]:
             ``table_corrupt``, ``encoding``, ``too_large``, ``no_parquet``, ``limit``,
             ``timeout``, ``reader_crashed``, ``vanished``, ``unreadable``, ``read_error``.
     """
-    try:
+    with _readable():
         yield from _FORMATS[os.path.splitext(path)[1].lower()](path, columns)
+
+
+@contextlib.contextmanager
+def _readable() -> Iterator[None]:
+    try:
+        yield
     except FileNotFoundError:
         raise DocumentError("vanished") from None
     except PermissionError:
@@ -63,11 +81,43 @@ def sources(table: Source, columns: Columns) -> Iterator[Source]:
     A row's name is made of its id, or of its number where it has none. The first row with an id
     has it; a later one comes with the error ``duplicate_id``.
     """
+    like = Row(columns=columns.used)
+    yield from _named(table, rows(table.place, columns), like)
+
+
+def has_requests(path: str, max_bytes: int) -> bool:
+    """Whether a file is one of chat requests, as `vllm run-batch` takes: by its first lines."""
+    if os.path.splitext(path)[1].lower() != ".jsonl":
+        return False
+    try:
+        with _readable():
+            return requests.recognised(path, Columns(max_bytes=max_bytes))
+    except DocumentError:
+        return False
+
+
+def request_sources(
+    file: Source, max_bytes: int, models: Container[str] | None
+) -> Iterator[Source]:
+    """A source for each line of a file of chat requests; of one that cannot be read on, one for it.
+
+    Args:
+        models: names that a request may ask for; None: any.
+    """
+
+    def lines() -> Iterator[Cells]:
+        with _readable():
+            yield from requests.rows(file.place, Columns(max_bytes=max_bytes), models)
+
+    yield from _named(file, lines(), Row(request=True))
+
+
+def _named(table: Source, found: Iterator[Cells], like: Row) -> Iterator[Source]:
     taken: set[bytes] = set()
     try:
-        for cells in rows(table.place, columns):
+        for cells in found:
             repeated = cells.id is not None and _take(cells.id, taken)
-            yield _source(table, cells, repeated)
+            yield _source(table, cells, repeated, like)
     except DocumentError as error:
         yield table.model_copy(update={"error": error.code})
 
@@ -81,7 +131,7 @@ def _take(identity: str, taken: set[bytes]) -> bool:
     return False
 
 
-def _source(table: Source, cells: Cells, repeated: bool) -> Source:
+def _source(table: Source, cells: Cells, repeated: bool, like: Row) -> Source:
     named = cells.id is not None and not repeated
     # No id becomes a name that begins so: a number never takes the place of an id.
     leaf = _leaf(cells.id or "") if named else f"~{cells.number}"
@@ -94,7 +144,7 @@ def _source(table: Source, cells: Cells, repeated: bool) -> Source:
         error=cells.error or ("duplicate_id" if repeated else None),
         name=f"{table.relative}/{leaf}",
         custom_id=_whole(cells.id),
-        row=Row(text=cells.text, image=cells.image),
+        row=like.model_copy(update={"text": cells.text, "image": cells.image}),
     )
 
 
@@ -115,3 +165,8 @@ def table_of(origin: str) -> str | None:
     """The table that a record's row stood in, by the path that the record has; else None."""
     found = _ROW.fullmatch(origin)
     return found.group(1) if found else None
+
+
+def number_of(origin: str) -> str:
+    """The row's number in such a path."""
+    return origin.rpartition("#")[2]

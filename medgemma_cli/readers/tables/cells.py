@@ -14,6 +14,12 @@ class Columns(NamedTuple):
     max_bytes: int = 50_000_000
 
     @property
+    def used(self) -> dict[str, str]:
+        """Those that are asked for, by their uses: for a record, see `columns_of`."""
+        uses = {"text": self.text, "image": self.image, "id": self.id}
+        return {use: name for use, name in uses.items() if name is not None}
+
+    @property
     def names(self) -> tuple[str, ...]:
         """Those that are asked for."""
         return tuple(name for name in (self.text, self.image, self.id) if name is not None)

@@ -20,8 +20,8 @@ def lines(path: str, columns: Columns) -> Iterator[Cells]:
         DocumentError: ``no_column`` (in none of the first rows), ``encoding``.
         OSError: it cannot be opened or read.
     """
-    _look(_lines(path, columns), columns)
-    yield from _cells(_lines(path, columns), columns)
+    _look(objects(path, columns), columns)
+    yield from _cells(objects(path, columns), columns)
 
 
 def listed(path: str, columns: Columns) -> Iterator[Cells]:
@@ -57,7 +57,12 @@ def _cells(found: Iterator[_Row], columns: Columns) -> Iterator[Cells]:
             yield cells_of(number, fields, columns)
 
 
-def _lines(path: str, columns: Columns) -> Iterator[_Row]:
+def objects(path: str, columns: Columns) -> Iterator[_Row]:
+    """Each line that is not blank, with its number: an object, or the code of why it is none.
+
+    Raises:
+        DocumentError: ``encoding``. OSError: it cannot be opened or read.
+    """
     with opened(path, columns.encoding) as text:
         rows, number = Lines(text, columns.max_bytes), 0
         while True:

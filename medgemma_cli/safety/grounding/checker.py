@@ -22,7 +22,7 @@ from medgemma_cli.safety.grounding.leaves import Joined, join
 from medgemma_cli.safety.grounding.rules import rules
 
 _UNKNOWN = "The rules do not know this language; nothing here was checked."
-_QUOTES = frozenset({"quote", "quotes", "evidence"})
+_QUOTES = frozenset({"quote", "quotes", "prior_quote", "evidence"})
 
 
 def check(

@@ -7,7 +7,7 @@ with its frequency kept is no total.
 from medgemma_cli.safety.grounding import drugs
 from medgemma_cli.safety.grounding.analysis import Analysis
 from medgemma_cli.safety.grounding.equality import group
-from medgemma_cli.safety.grounding.heads import Bound, bind
+from medgemma_cli.safety.grounding.heads import Bound, beside, bind
 from medgemma_cli.safety.grounding.words import listed
 
 _SAYS_TOTAL = listed("total daily day combined altogether overall")
@@ -15,13 +15,10 @@ _SAYS_TOTAL = listed("total daily day combined altogether overall")
 
 def _near(text: Analysis, bound: Bound) -> list[Bound]:
     """The numbers of the same head in the same sentence."""
-    index = text.sentence_of[bound.quantity.first]
     return [
         other
-        for other in bind(text)
-        if text.sentence_of[other.quantity.first] == index
-        and other.category == "drug"
-        and drugs.same(other.head, bound.head)
+        for other in beside(text, bound)
+        if other.category == "drug" and drugs.same(other.head, bound.head)
     ]
 
 
@@ -59,13 +56,13 @@ def is_total(source: Analysis, output: Analysis, bound: Bound) -> bool:
             and drugs.same(other.head, bound.head)
             and (dose := _mass(other))
         ):
-            beside = _near(source, other)
-            products = [dose * count for count in _counts(beside)]
+            near_by = _near(source, other)
+            products = [dose * count for count in _counts(near_by)]
             if any(_close(wanted, product) for product in products):
                 return True
             at_once = [dose, *products]
-            totals = [once * rate for once in at_once for rate in _rates(beside)]
-            doses = [_mass(b) for b in beside if _mass(b)]
+            totals = [once * rate for once in at_once for rate in _rates(near_by)]
+            doses = [_mass(b) for b in near_by if _mass(b)]
             totals += [sum(doses)] if len(doses) > 1 else []
             if _says_total(output, bound) and any(_close(wanted, total) for total in totals):
                 return True

@@ -8,6 +8,7 @@ compared for the same place. Does not cover findings outside the list (see `stat
 of severity, or who of the family has a disease.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterator
 from functools import cache
 
@@ -158,10 +159,12 @@ def _site(text: Analysis, term: Term, places: list[Term]) -> str:
     """The nearest region of the body in the same sentence."""
     sentence = text.sentences[text.sentence_of[term.first]]
     best, found = 7, ""
-    for place in places:
+    begin = bisect_left(places, sentence.first, key=lambda place: place.first)
+    for at in range(begin, len(places)):
+        place = places[at]
         if place.first >= sentence.last:
             break
-        if place.first < sentence.first or place.first == term.first:
+        if place.first == term.first:
             continue
         distance = (
             place.first - term.last + 1 if place.first >= term.last else term.first - place.last + 1

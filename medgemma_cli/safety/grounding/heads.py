@@ -98,15 +98,34 @@ def bind(text: Analysis) -> list[Bound]:
     return known
 
 
+def beside(text: Analysis, bound: Bound) -> list[Bound]:
+    """The quantities of the same sentence, itself among them."""
+    known: dict[int, list[Bound]] | None = getattr(text, "_beside", None)
+    if known is None:
+        known = {}
+        for other in bind(text):
+            known.setdefault(text.sentence_of[other.quantity.first], []).append(other)
+        text._beside = known  # type: ignore[attr-defined]
+    return known[text.sentence_of[bound.quantity.first]]
+
+
+def _heads(text: Analysis) -> dict[int, list[Term]]:
+    """What quantities may belong to, by sentence. Cached on the analysis."""
+    known: dict[int, list[Term]] | None = getattr(text, "_heads", None)
+    if known is None:
+        known = {}
+        for term in text.terms:
+            if term.category in ("drug", "analyte"):
+                known.setdefault(text.sentence_of[term.first], []).append(term)
+        text._heads = known  # type: ignore[attr-defined]
+    return known
+
+
 def _sentence(text: Analysis, index: int, found: list[Quantity]) -> list[Bound]:
     sentence = text.sentences[index]
     if not found:
         return []
-    heads = [
-        t
-        for t in text.terms
-        if t.category in ("drug", "analyte") and sentence.first <= t.first < sentence.last
-    ]
+    heads = _heads(text).get(index, [])
     heads = [t for t in heads if not any(q.first <= t.first < q.last for q in found)]
     bases = text.bases[sentence.first : sentence.last]
     if "respectively" in bases and (bound := _in_order(text, heads, found)):

@@ -8,7 +8,7 @@ from bisect import bisect_right
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
-_QUOTES = frozenset({"quote", "quotes", "evidence"})
+_QUOTES = frozenset({"quote", "quotes", "prior_quote", "evidence"})
 
 
 class Leaf(NamedTuple):

@@ -156,7 +156,7 @@ def test_fewer_slices_within_fewer_pixels(tmp_path: Path) -> None:
 
 
 def test_what_is_left_out_is_counted(tmp_path: Path) -> None:
-    """Localizers, slices of another size or direction, copies; none of them silently."""
+    """Fault 121: localizers, slices of another size or direction, copies; none of them silently."""
     files = [slice_of(plane(n), n) for n in range(4)]
     scout = slice_of(plane(500), 90, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
     larger = slice_of(np.full((8, 8), 500), 91)
@@ -191,7 +191,7 @@ def test_only_localizers(tmp_path: Path) -> None:
 
 
 def test_a_slice_that_cannot_be_decoded(tmp_path: Path) -> None:
-    """It is left out and counted; a series without any good slice ends with its code."""
+    """Fault 120: it is left out and counted; a series without any good slice ends with its code."""
     good = [slice_of(plane(n), n) for n in range(3)]
     short = slice_of(plane(9), 9, PixelData=b"\0\0")
     made = document(write(tmp_path / "a", [*good, short]))
@@ -240,7 +240,7 @@ def test_a_process_makes_the_same(tmp_path: Path, pool: ReaderPool) -> None:
 
 @pytest.mark.parametrize("change", ["other", "gone"])
 def test_changed_after_it_was_hashed(tmp_path: Path, pool: ReaderPool, change: str) -> None:
-    """What is decoded is what was hashed, or the document fails; the process lives on."""
+    """Fault 122: what is decoded is what was hashed, or it fails; the process lives on."""
     places = write(tmp_path, (slice_of(plane(n), n) for n in range(4)))
     one = source(places)
     blob = readers.load(one, LIMITS)
