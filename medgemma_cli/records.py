@@ -180,11 +180,13 @@ class Generation(Frozen):
 
     `tokens` has, for each token that the model chose, the end of its text in characters and its
     natural logarithm of probability, before any constraint; both are empty where an engine cannot
-    tell. `attempts` counts the answers asked for.
+    tell. `attempts` counts the answers asked for. `raw` is the text with control tokens, thoughts
+    and all, where an engine has such.
     """
 
     id: str
     text: str = Field(default="", repr=False)
+    raw: str = Field(default="", repr=False)
     finish_reason: Literal["stop", "length", "error"] = "stop"
     usage: Usage = Usage()
     degraded: tuple[str, ...] = ()
