@@ -31,6 +31,16 @@ def serve(
     runpod: Annotated[
         bool, o.option("--runpod", help="Take RunPod's jobs in place of listening.")
     ] = False,
+    runpod_port: Annotated[
+        int | None,
+        o.option(
+            "--runpod-port",
+            panel=SERVER_PANEL,
+            min=1,
+            max=65535,
+            help="With --runpod: the SDK's own server on this port, to try it without RunPod.",
+        ),
+    ] = None,
     queue: Annotated[
         int, o.option("--queue", panel=SERVER_PANEL, min=1, help="Requests at once; then 503.")
     ] = 256,
@@ -84,12 +94,17 @@ def serve(
     from medgemma_cli.serve import running
     from medgemma_cli.serve.gate import Bounds
     from medgemma_cli.serve.keys import read_key
+    from medgemma_cli.serve.runpod_handler import check_sdk, take_jobs
 
     key = read_key(api_key_file) if api_key_file is not None else None
     address = running.Address(host, port, key)
     if runpod and key is not None:
         raise UsageError("--runpod does not listen, and takes no key.", "Leave one of them out.")
-    if not runpod:
+    if runpod_port is not None and not runpod:
+        raise UsageError("--runpod-port goes with --runpod.", "Give both, or --port.")
+    if runpod:
+        check_sdk()
+    else:
         running.check_extra()
     listener = None if runpod else running.bind(address)
     reporter = reporter_for(quiet=quiet, verbose=False)
@@ -114,9 +129,7 @@ def serve(
     with running.services(made, limits, stop.end) as service:
         reporter.end()
         if listener is None:
-            from medgemma_cli.serve.runpod_handler import take_jobs
-
-            take_jobs(service, name, queue)
+            take_jobs(service, name, queue, runpod_port)
             raise typer.Exit
         bounds = Bounds(places=queue, body=max_body, seconds=timeout)
         told = (lambda text: None) if quiet else (lambda text: emit(text, sys.stderr))

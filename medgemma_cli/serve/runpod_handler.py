@@ -65,21 +65,38 @@ def _refused(code: str, why: str, status: int) -> dict[str, Any]:
     return {"refused": {**error_body(code, why, status)["error"], "status": status}}
 
 
-def take_jobs(service: Service, model: str, most: int) -> None:
+def take_jobs(service: Service, model: str, most: int, port: int | None = None) -> None:
     """Take jobs until RunPod ends the worker.
 
     Args:
         most: jobs at once.
+        port: where the SDK's own server is to listen in place of that, on this machine alone.
 
     Raises:
         MissingExtraError: 69.
     """
-    try:
-        import runpod
-    except ImportError:
+    import sys
+
+    check_sdk()
+    import runpod
+
+    # The SDK reads the command line of whatever program it is in.
+    local = [] if port is None else ["--rp_serve_api", "--rp_api_port", str(port)]
+    sys.argv = [sys.argv[0], *local]
+    handler = make_handler(service, model)
+    runpod.serverless.start({"handler": handler, "concurrency_modifier": lambda now: most})
+
+
+def check_sdk() -> None:
+    """See that RunPod's SDK is there, without importing it.
+
+    Raises:
+        MissingExtraError: 69.
+    """
+    from importlib.util import find_spec
+
+    if find_spec("runpod") is None:
         raise MissingExtraError(
             "`medgemma serve --runpod` needs a package that is not there.",
             "pip install 'medgemma-cli[runpod]'.",
-        ) from None
-    handler = make_handler(service, model)
-    runpod.serverless.start({"handler": handler, "concurrency_modifier": lambda now: most})
+        )
