@@ -1,10 +1,10 @@
 """RunPod's jobs, answered by the same service: `medgemma serve --runpod`.
 
-A job's input is the body of ``/v1/run``, and its output ``{"record": …}``: one level down, since the
-SDK takes a field called ``error``, which every record has, out of an output. With RunPod's own convention,
-``{"openai_route": "/v1/chat/completions", "openai_input": {…}}``, it is a conversation, and the
-output ``{"completion": …}``. What cannot be answered is ``{"refused": {code, message, status}}``,
-and never a request's text: RunPod keeps outputs.
+A job's input is the body of ``/v1/run``, and its output ``{"record": …}``: one level down, since
+the SDK takes a field called ``error``, which every record has, out of an output. With RunPod's own
+convention, ``{"openai_route": "/v1/chat/completions", "openai_input": {…}}``, it is a conversation,
+and the output ``{"completion": …}``. What cannot be answered is ``{"refused": {code, message,
+status}}``, and never a request's text: RunPod keeps outputs.
 """
 
 import time
