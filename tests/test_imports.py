@@ -15,6 +15,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 HEAVY = {"torch", "transformers", "PIL", "numpy", "bitsandbytes", "llguidance", "accelerate"}
 HEAVY |= {"mammoth", "inscriptis", "striprtf", "lxml", "pyarrow"}
 HEAVY |= {"pypdfium2", "rouge_score", "sacrebleu", "nltk", "trl", "peft", "datasets", "pydicom"}
+HEAVY |= {"fastapi", "starlette", "uvicorn", "python_multipart", "runpod"}
 LATE = HEAVY | {"jinja2", "yaml", "rich", "huggingface_hub", "dotenv", "psutil", "tokenizers"}
 
 _TELL = """
@@ -70,6 +71,7 @@ def roots(path: Path, *, top: bool) -> set[str]:
         ("eval", "qa", "--help"),
         ("tune", "--help"),
         ("export", "--help"),
+        ("serve", "--help"),
         ("--version",),
         ("templates",),
     ],
