@@ -15,6 +15,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 HEAVY = {"torch", "transformers", "PIL", "numpy", "bitsandbytes", "llguidance", "accelerate"}
 HEAVY |= {"mammoth", "inscriptis", "striprtf", "lxml", "pyarrow"}
 HEAVY |= {"pypdfium2", "rouge_score", "sacrebleu", "nltk", "trl", "peft", "datasets", "pydicom"}
+HEAVY |= {"httpx2", "tenacity"}
 LATE = HEAVY | {"jinja2", "yaml", "rich", "huggingface_hub", "dotenv", "psutil", "tokenizers"}
 
 _TELL = """

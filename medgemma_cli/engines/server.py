@@ -117,6 +117,7 @@ class ServerEngine:
     def reads_images(self) -> bool:
         """Whether an image makes a prompt longer there; where that is not told, yes."""
         if not self._looked:
+            self.served()
             self._sees = self._run(self._look_at_an_image())
             self._looked = True
         return self._sees is not False

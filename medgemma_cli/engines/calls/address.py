@@ -30,7 +30,7 @@ _PRIVATE = [
     )
 ]
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,252}[A-Za-z0-9_.])?")
-_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)*/?")
+_PATH = re.compile(r"(/(?!\.\.?(/|$))[A-Za-z0-9._~-]+)*/?")
 _FIX = "Write it as in http://127.0.0.1:8000/v1."
 
 

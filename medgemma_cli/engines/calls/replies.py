@@ -159,7 +159,7 @@ def made(raw: str, finish: Any, usage: Any, *, thought: bool = False) -> Reply:
     Raises:
         Again: the server says that the answer is not whole.
     """
-    if finish not in _STOPPED and finish not in _CUT:
+    if not isinstance(finish, str) or finish not in _STOPPED | _CUT:
         raise Again("fault")
     text, thinking = without_thoughts(raw)
     usage = usage if isinstance(usage, dict) else {}
