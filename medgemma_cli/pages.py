@@ -8,7 +8,7 @@ import re
 from typing import Any
 
 from medgemma_cli.display import markdown_text, visible
-from medgemma_cli.records import Flag, Quote, Record
+from medgemma_cli.records import Flag, ModelInfo, Quote, Record
 
 _STARTS = frozenset("0123456789-+=:")
 _UNFOUND = "quote_not_in_source"
@@ -196,7 +196,7 @@ def _provenance(record: Record) -> list[str]:
     rows = {
         "source": f"{visible(record.source)} (SHA-256 {record.sha256 or 'not read'})",
         "template": f"{template.name} ({template.hash[:12]})",
-        "model": f"{model.id}{revision}, engine {model.engine}",
+        "model": f"{model.id}{revision}, engine {model.engine}{_hosts(model)}",
         "precision": f"{model.precision or 'none'} (asked: {model.asked or 'none'})",
         "coverage": ", ".join(f"{n} {unit} of {m}" for unit, (n, m) in record.coverage.items()),
         "confidence": f"{sure['value']:.2f}, {sure['method']}: {_SURE}" if sure else "not measured",
@@ -207,6 +207,10 @@ def _provenance(record: Record) -> list[str]:
     }
     lines = [f"| {name} | {markdown_text(value)} |" for name, value in rows.items()]
     return ["---", "", "| provenance | |", "| --- | --- |", *lines, ""]
+
+
+def _hosts(model: ModelInfo) -> str:
+    return f" at {', '.join(model.server.hosts)}" if model.server is not None else ""
 
 
 def _facts(record: Record) -> str:

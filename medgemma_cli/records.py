@@ -204,6 +204,16 @@ class AdapterInfo(Frozen):
     hash: str
 
 
+class ServerInfo(Frozen):
+    """Which servers answered: their hosts, and what they say of their model.
+
+    Nothing else is known of a server's weights.
+    """
+
+    hosts: tuple[str, ...]
+    says: dict[str, str | int]
+
+
 class ModelInfo(Frozen):
     """Which weights answered. `precision` is what was loaded, `asked` what was asked for.
 
@@ -218,6 +228,7 @@ class ModelInfo(Frozen):
     engine: str
     adapter: AdapterInfo | None = None
     deterministic: bool = False
+    server: ServerInfo | None = None
 
 
 class TemplateInfo(Frozen):

@@ -121,6 +121,11 @@ def run(
     offline: o.Offline = False,
     engine: o.Engine = o.EngineChoice.local,
     echo_delay: o.EchoDelay = 0.0,
+    base_url: o.BaseUrl = None,
+    served_model: o.ServedModel = None,
+    allow_remote: o.AllowRemote = False,
+    request_timeout: o.RequestTimeout = 600.0,
+    structured: o.StructuredOption = o.Structured.schema,
     max_new_tokens: o.MaxNewTokens = None,
     min_new_tokens: o.MinNewTokens = 0,
     temperature: o.Temperature = 0.0,
@@ -193,6 +198,7 @@ def run(
         grammar=grammar,
         max_attempts=max_attempts,
         reporter=reporter,
+        servers=wiring.Servers(base_url, served_model, allow_remote, request_timeout, structured),
     )
     raise typer.Exit(
         _plan(job, out, made, sources, json_lines=json_lines, fresh=fresh)

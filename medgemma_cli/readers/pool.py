@@ -31,7 +31,7 @@ _START_SECONDS = 60
 _TRIES = 2
 # What a terminal or a service manager sends to all processes: the parent decides.
 _OUTSIDE = {signal.SIGINT, signal.SIGTERM}
-_SECRETS = ("HF_", "HUGGING_FACE_")
+_SECRETS = ("HF_", "HUGGING_FACE_", "MEDGEMMA_SERVER_API_KEY")
 
 
 class Reading(Protocol):
