@@ -23,7 +23,7 @@ _KEYWORDS: dict[str, set[str]] = {
     "array": {"items", "minItems", "maxItems"},
     "string": {"minLength", "maxLength", "format", "pattern"},
     "integer": {"minimum", "maximum"},
-    "number": set(),
+    "number": {"exclusiveMinimum", "exclusiveMaximum"},
     "boolean": set(),
     "null": set(),
 }
@@ -133,6 +133,10 @@ def _string(node: Node) -> Any:
 
 
 def _plain(kind: str, node: Node) -> Any:
+    # Numbers have the bounds that their grammar has, and no others.
+    for keyword, sign in (("exclusiveMinimum", -1), ("exclusiveMaximum", 1)):
+        if node.get(keyword, sign * 10**kinds.DIGITS) != sign * 10**kinds.DIGITS:
+            _refuse({keyword})
     if kind == "integer":
         return kinds.whole(_number(node, "minimum"), _number(node, "maximum"))
     return type(None) if kind == "null" else kinds.SCALARS[kind]

@@ -54,6 +54,8 @@ def ask(
     base_url: o.BaseUrl = None,
     served_model: o.ServedModel = None,
     allow_remote: o.AllowRemote = False,
+    endpoint: o.Endpoint = None,
+    jobs: o.JobsOption = o.Jobs.sync,
     request_timeout: o.RequestTimeout = 600.0,
     structured: o.StructuredOption = o.Structured.schema,
     max_new_tokens: o.MaxNewTokens = None,
@@ -98,7 +100,9 @@ def ask(
         grammar=grammar,
         max_attempts=max_attempts,
         reporter=reporter,
-        servers=wiring.Servers(base_url, served_model, allow_remote, request_timeout, structured),
+        servers=wiring.Servers(
+            base_url, served_model, allow_remote, request_timeout, structured, endpoint, jobs
+        ),
     )
     try:
         record = _ask(job, made, [*(files or []), *(images or [])], out, stream=not json_record)

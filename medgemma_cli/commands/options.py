@@ -39,6 +39,14 @@ class EngineChoice(StrEnum):
     local = "local"
     echo = "echo"
     server = "server"
+    runpod = "runpod"
+
+
+class Jobs(StrEnum):
+    """How RunPod's jobs are put."""
+
+    sync = "sync"
+    later = "async"
 
 
 class Structured(StrEnum):
@@ -97,7 +105,8 @@ Engine = Annotated[
     option(
         "--engine",
         panel=MODEL_PANEL,
-        help="server: see --base-url. echo needs no model; its output is no summary.",
+        help="server: see --base-url; runpod: --endpoint. echo needs no model; its output is no "
+        "summary.",
     ),
 ]
 EchoDelay = Annotated[
@@ -124,6 +133,16 @@ AllowRemote = Annotated[
         "--allow-remote",
         panel=SERVER_PANEL,
         help="Servers may have public addresses: DOCUMENTS LEAVE THIS MACHINE and its network.",
+    ),
+]
+Endpoint = Annotated[
+    str | None,
+    option("--endpoint", panel=SERVER_PANEL, help="With --engine runpod: the endpoint's id."),
+]
+JobsOption = Annotated[
+    Jobs,
+    option(
+        "--jobs", panel=SERVER_PANEL, help="RunPod's jobs: sync waits for them, async looks again."
     ),
 ]
 RequestTimeout = Annotated[

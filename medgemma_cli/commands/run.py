@@ -124,6 +124,8 @@ def run(
     base_url: o.BaseUrl = None,
     served_model: o.ServedModel = None,
     allow_remote: o.AllowRemote = False,
+    endpoint: o.Endpoint = None,
+    jobs: o.JobsOption = o.Jobs.sync,
     request_timeout: o.RequestTimeout = 600.0,
     structured: o.StructuredOption = o.Structured.schema,
     max_new_tokens: o.MaxNewTokens = None,
@@ -198,7 +200,9 @@ def run(
         grammar=grammar,
         max_attempts=max_attempts,
         reporter=reporter,
-        servers=wiring.Servers(base_url, served_model, allow_remote, request_timeout, structured),
+        servers=wiring.Servers(
+            base_url, served_model, allow_remote, request_timeout, structured, endpoint, jobs
+        ),
     )
     raise typer.Exit(
         _plan(job, out, made, sources, json_lines=json_lines, fresh=fresh)

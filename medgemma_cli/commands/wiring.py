@@ -1,6 +1,7 @@
 """What `run` and `ask` share: options become an engine, limits and a template."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, cast
 
@@ -8,8 +9,9 @@ from medgemma_cli.errors import ConfigError, MissingExtraError, UsageError
 
 if TYPE_CHECKING:
     from medgemma_cli.adapters import Adapter
-    from medgemma_cli.commands.options import EngineChoice, PrecisionChoice, Structured
+    from medgemma_cli.commands.options import EngineChoice, Jobs, PrecisionChoice, Structured
     from medgemma_cli.engines.base import Engine
+    from medgemma_cli.engines.calls.jobs import How
     from medgemma_cli.engines.calls.structure import Level
     from medgemma_cli.engines.server import ServerOptions
     from medgemma_cli.models import Checkpoint
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 STATUSES = {"failed", "flagged"}
 # The only place that a key comes from: options stand in histories and process lists.
 SERVER_KEY = "MEDGEMMA_SERVER_API_KEY"
+RUNPOD_KEY = "RUNPOD_API_KEY"
 
 
 class Batching(NamedTuple):
@@ -55,6 +58,8 @@ class Servers(NamedTuple):
     allow_remote: bool = False
     timeout: float = 600.0
     structured: "Structured | None" = None
+    endpoint: str | None = None
+    jobs: "Jobs | None" = None
 
 
 def make_engine(
@@ -80,6 +85,11 @@ def make_engine(
             raise UsageError("This command does not ask servers.", "Use --engine local.")
         refuse_local(adapter, str(precision), batching)
         return make_server(servers, batching, grammar, max_attempts, reporter)
+    if engine == "runpod":
+        if servers is None:
+            raise UsageError("This command does not ask servers.", "Use --engine local.")
+        refuse_local(adapter, str(precision), batching)
+        return make_runpod(servers, batching, grammar, max_attempts, reporter)
     if engine == "echo":
         from medgemma_cli.engines.echo import EchoEngine
 
@@ -141,6 +151,25 @@ def make_server(
     return Retrying(ServerEngine(options, note=reporter.note), attempts)
 
 
+def make_runpod(
+    servers: Servers, batching: Batching, grammar: bool, attempts: int, reporter: "Reporter"
+) -> "Engine":
+    """An engine of RunPod's jobs, its answers judged. Nothing is sent yet.
+
+    Raises: as `make_server`; UsageError: 2, no endpoint is named.
+    """
+    from medgemma_cli.engines.runpod import RunpodEngine, endpoint_url
+    from medgemma_cli.retrying import Retrying
+
+    # A base URL takes RunPod's place: the SDK's own server, or a proxy.
+    given = servers if servers.urls else servers._replace(urls=endpoint_url(servers.endpoint))
+    options = server_options(given, batching, grammar)
+    if options.key is None:
+        options = replace(options, key=_key(RUNPOD_KEY))
+    how: How = "async" if str(servers.jobs) == "async" else "sync"
+    return Retrying(RunpodEngine(options, how, note=reporter.note), attempts)
+
+
 def server_options(servers: Servers, batching: Batching, grammar: bool) -> "ServerOptions":
     """The options of a `ServerEngine`; the key comes from the environment alone.
 
@@ -173,18 +202,21 @@ def server_options(servers: Servers, batching: Batching, grammar: bool) -> "Serv
 
 
 def _server_key() -> str | None:
+    """The key of `SERVER_KEY`."""
+    return _key(SERVER_KEY)
+
+
+def _key(variable: str) -> str | None:
     """The key of the environment, if it is one that a header can carry.
 
     Raises:
         ConfigError: 78, it is not. It is not quoted.
     """
-    key = os.environ.get(SERVER_KEY, "").strip()
+    key = os.environ.get(variable, "").strip()
     if not key:
         return None
     if not key.isascii() or not key.isprintable() or " " in key:
-        raise ConfigError(
-            f"{SERVER_KEY} is no key: it has spaces or other signs.", "Copy it again."
-        )
+        raise ConfigError(f"{variable} is no key: it has spaces or other signs.", "Copy it again.")
     return key
 
 

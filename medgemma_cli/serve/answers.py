@@ -3,6 +3,8 @@
 import json
 from typing import Any
 
+from medgemma_cli import identity
+from medgemma_cli.engines.base import Engine
 from medgemma_cli.errors import FAULTS
 from medgemma_cli.records import Generation, ModelInfo, Record
 from medgemma_cli.serve.gate import error_body
@@ -108,6 +110,22 @@ def as_chat(record: Record, made: Generation | None, model: str, created: int) -
         "usage": usage(made),
         "medgemma": checked(record),
     }
+
+
+def as_models(engine: Engine, model: str) -> dict[str, Any]:
+    """The one model, as OpenAI's clients ask for it.
+
+    `root` names weights and settings by their hash: a client's keys change when they do.
+    """
+    about = {
+        "id": model,
+        "object": "model",
+        "created": 0,
+        "owned_by": "medgemma",
+        "root": identity.digest(engine.identity),
+        "max_model_len": engine.window,
+    }
+    return {"object": "list", "data": [about]}
 
 
 def as_chunk(name: str, model: str, created: int, text: str | None) -> dict[str, Any]:

@@ -112,8 +112,7 @@ def make_app(service: Service, model: str) -> "FastAPI":
     @app.get("/v1/models")
     async def models() -> dict[str, Any]:
         """The one model, as OpenAI's clients ask for it."""
-        about = {"id": model, "object": "model", "created": 0, "owned_by": "medgemma"}
-        return {"object": "list", "data": [about]}
+        return answers.as_models(service.engine, model)
 
     @app.post("/v1/chat/completions", responses=_RESPONSES)
     async def chat(body: ChatBody) -> Response:

@@ -20,7 +20,7 @@ from medgemma_cli.serve.conversing import Talk
 from medgemma_cli.serve.gate import error_body
 from medgemma_cli.serve.service import Service
 
-ROUTE = "/v1/chat/completions"
+ROUTE, MODELS = "/v1/chat/completions", "/v1/models"
 Handler = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 
 
@@ -48,8 +48,10 @@ def make_handler(service: Service, model: str) -> Handler:
 
 
 async def _chat(service: Service, model: str, asked: dict[str, Any]) -> dict[str, Any]:
+    if asked["openai_route"] == MODELS:
+        return {"completion": answers.as_models(service.engine, model)}
     if asked["openai_route"] != ROUTE:
-        return _refused("route", f"The only route is {ROUTE}.", 404)
+        return _refused("route", f"The routes are {ROUTE} and {MODELS}.", 404)
     body = ChatBody.model_validate(asked.get("openai_input"))
     if body.stream:
         return _refused("stream", "Jobs are not streamed; leave stream out.", 422)

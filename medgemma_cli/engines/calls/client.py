@@ -97,9 +97,14 @@ class Client:
 
     @contextlib.asynccontextmanager
     async def _sent(
-        self, method: str, path: str, body: dict[str, Any] | None, seconds: float
+        self,
+        method: str,
+        path: str,
+        body: dict[str, Any] | None,
+        seconds: float,
+        good: tuple[int, ...] = (200,),
     ) -> "AsyncIterator[httpx2.Response]":
-        """A response with status 200, its body not yet read; whatever fails means `Again`."""
+        """A response with a good status, its body not yet read; whatever fails means `Again`."""
         import httpx2
 
         try:
@@ -107,7 +112,7 @@ class Client:
             async with asyncio.timeout(seconds):
                 response = await self._connected(method, path, body)
                 try:
-                    if response.status_code != 200:
+                    if response.status_code not in good:
                         said = await self._body(response)
                         replies.check(response.status_code, response.headers, said)
                     yield response

@@ -51,7 +51,9 @@ def fields(prompt: Prompt, level: Level, maker: str) -> dict[str, Any]:
     if level == "grammar":
         text = lark.grammar(schema, prompt.document, CONTROL)
         return {"ebnf": text} if maker == "sglang" else {"structured_outputs": {"grammar": text}}
-    bare = plain(schema, bounds=level == "schema")
+    # Our own server knows our own words: quotes are locked there, too.
+    own = maker == "medgemma" and level == "schema"
+    bare = schema if own else plain(schema, bounds=level == "schema")
     shape = {"name": "answer", "strict": True, "schema": bare}
     return {"response_format": {"type": "json_schema", "json_schema": shape}}
 
