@@ -31,9 +31,9 @@ class Process:
                 stdout=log,
                 stderr=log,
             )
-        ends = time.monotonic() + 60
+        ends = time.monotonic() + 240
         while "http://" not in self.said and self.process.poll() is None:
-            assert time.monotonic() < ends
+            assert time.monotonic() < ends, self.said
             time.sleep(0.05)
         self.url = "http://" + self.said.partition("http://")[2].partition("\n")[0].strip()
 
