@@ -171,16 +171,21 @@ def serve(
         backlog=512,
     )
 
+    host, port = listener.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    told = f"medgemma: serving {model} on http://{shown}:{port}"
+
     class Server(uvicorn.Server):
         @contextlib.contextmanager
         def capture_signals(self) -> Iterator[None]:
             yield  # they are ours
 
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            tell(told)  # and not before: whoever reads it may ask
+
     server = Server(config)
     stop.then(gate, server)
-    host, port = listener.getsockname()[:2]
-    shown = f"[{host}]" if ":" in host else host
-    tell(f"medgemma: serving {model} on http://{shown}:{port}")
     asyncio.run(_main(server, listener, stop))
     return stop.code
 
