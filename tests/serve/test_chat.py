@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from medgemma_cli import contracts, decoding, quoting, templates
+from medgemma_cli import contracts, decoding, templates
 from medgemma_cli.records import Document, Limits, Source
 from medgemma_cli.serve.bodies import ChatBody
 from medgemma_cli.serve.chat import BadConversationError, conversation
@@ -238,11 +238,12 @@ def test_a_deep_schema_is_refused() -> None:
 
 
 def test_quotes_are_left_out_where_nothing_can_be_quoted() -> None:
-    """A user's turn without a word has no quote in it."""
+    """An answer about an image alone has no quote in it."""
     schema = json.loads(templates.load("summarize").contract.json_schema)
     asked = {"type": "json_schema", "json_schema": {"schema": schema}}
-    assert not quoting.is_quotable("?!")
-    made = conversation(body(user("?!"), response_format=asked))
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,QUJD"}}
+    made = conversation(body(user([image]), response_format=asked))
+    assert made.text == ""
     assert '"quote"' not in made.contract.json_schema
 
 
