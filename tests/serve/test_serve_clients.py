@@ -27,7 +27,7 @@ from medgemma_cli.pipeline import Run
 from medgemma_cli.progress import SilentReporter
 from medgemma_cli.records import Limits, Record
 from medgemma_cli.retrying import Retrying
-from medgemma_cli.serve.runpod_handler import make_handler
+from medgemma_cli.serve.runpod_handler import ROUTE, make_handler
 
 QUICK = Patience(first=0.01, longest=0.05, seconds=5.0)
 
@@ -116,7 +116,7 @@ class _Job(BaseHTTPRequestHandler):
         if verb not in ("run", "runsync") or name != "abc123":
             self._reply({}, 200 if verb == "cancel" else 404)
             return
-        if jobs.fails:
+        if jobs.fails and asked["input"]["openai_route"] == ROUTE:
             jobs.fails -= 1
             self._reply({"id": "job-0", "status": "FAILED", "error": "worker died"})
             return
