@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from medgemma_cli.errors import DocumentError
 from medgemma_cli.job import Job
-from medgemma_cli.records import Document, Generation, Record
+from medgemma_cli.records import Generation, Record
 from medgemma_cli.refusing import refuse
 from medgemma_cli.serve import answers
 from medgemma_cli.serve.bodies import ChatBody
@@ -51,8 +51,8 @@ class Talk:
             talk = await self._service.in_thread(_conversation, body)
             if (fixed := _fixed(talk)) is not None:
                 return Said(answers.as_chat(fixed, None, self._model, self._created))
-            work = await self._work(talk)
-            made = await self._service.generate(work.prompt)
+            async with self._work(talk) as work:
+                made = await self._service.generate(work.prompt)
             record = await self._record(work, made)
         except NoAnswerError as error:
             return Said(error.body, error.status)
@@ -74,9 +74,11 @@ class Talk:
             yield answers.event("[DONE]")
             return
         try:
-            work = await self._work(talk)
             shown = ""
-            async with contextlib.aclosing(self._service.pieces(work.prompt)) as pieces:
+            async with (
+                self._work(talk) as work,
+                contextlib.aclosing(self._service.pieces(work.prompt)) as pieces,
+            ):
                 async for piece in pieces:
                     if isinstance(piece, Generation):
                         made = piece
@@ -94,19 +96,22 @@ class Talk:
             yield answers.event({**last, "choices": [], "usage": answers.usage(made)})
         yield answers.event("[DONE]")
 
-    async def _work(self, talk: Conversation) -> Work:
-        """The prompt, its pictures read."""
+    @contextlib.asynccontextmanager
+    async def _work(self, talk: Conversation) -> AsyncIterator[Work]:
+        """The prompt, its pictures read, while there is room for them."""
         service = self._service
-        pictures: Document | None = None
-        if talk.images:
-            named = [(f"request{suffix_of(data)}", data) for data in talk.images]
-            pictures = await service.read(named)
-            if len(pictures.images) != len(named):
-                raise DocumentError("not_accepted")  # a series in one file: its slots are unknown
         key = talk.key(service.engine.identity)
-        document = with_pictures(talk.text, key, pictures)
+        named = [(f"request{suffix_of(data)}", data) for data in talk.images]
         job = Job(talk.template(), talk.limits, service.limits)
-        return Work(job, key, document, talk.prompt(key, document))
+        if not named:
+            document = with_pictures(talk.text, key, None)
+            yield Work(job, key, document, talk.prompt(key, document))
+            return
+        async with service.held(named) as pictures:
+            if len(pictures.images) != len(named):
+                raise DocumentError("not_accepted")  # several in one file: whose slot is whose
+            document = with_pictures(talk.text, key, pictures)
+            yield Work(job, key, document, talk.prompt(key, document))
 
     async def _record(self, work: Work, made: Generation) -> Record:
         """What the checks say. An answer outside its schema is the client's to judge.

@@ -157,7 +157,8 @@ def serve(
 
     from medgemma_cli.serve.app import make_app
 
-    hosts = _LOCAL_NAMES if is_loopback(address.host) else None
+    local = is_loopback(address.host)
+    hosts = _LOCAL_NAMES | {address.host} if local else None
     gate = Gate(make_app(service, model), bounds, key=address.key, hosts=hosts)
     config = uvicorn.Config(
         gate,

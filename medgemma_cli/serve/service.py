@@ -22,9 +22,12 @@ from medgemma_cli.refusing import refuse
 from medgemma_cli.safety.triage import triage_question
 from medgemma_cli.safety.verdict import Verdict
 from medgemma_cli.serve.pictures import suffix_of
+from medgemma_cli.serve.room import Room
 from medgemma_cli.serve.warm import Item, Warm
 
 T = TypeVar("T")
+_PIXELS = 256_000_000  # 768 MB
+_DECODING = 4
 
 
 class Asked(NamedTuple):
@@ -78,6 +81,9 @@ class Service:
         self._warm = warm
         self._reading = reading
         self._threads = threads
+        self._room = Room(_PIXELS)
+        # Decoded pictures wait for room, too.
+        self._decoding = asyncio.Semaphore(_DECODING)
 
     @property
     def lost(self) -> MedgemmaError | None:
@@ -100,9 +106,9 @@ class Service:
         key = self._key(job, sources)
         document = None
         try:
-            document = await self.read(sources)
-            work = await self.in_thread(self._render, job, key, document)
-            generation = await self.generate(work.prompt)
+            async with self.held(sources) as document:
+                work = await self.in_thread(self._render, job, key, document)
+                generation = await self.generate(work.prompt)
         except DocumentError as error:
             return Answered(self._failed(job, key, error.code, document))
         record = await self.conclude(work, generation)
@@ -135,6 +141,23 @@ class Service:
         digest = digests[0] if len(digests) == 1 else identity.digest(digests)
         settings = job.settings(self.engine.identity)
         return identity.document_key(settings, digest, version, tuple(job.read_limits))
+
+    @contextlib.asynccontextmanager
+    async def held(self, sources: list[tuple[str, bytes]]) -> AsyncIterator[Document]:
+        """The sources as one document, while there is room for its pixels.
+
+        Raises:
+            DocumentError: the first that cannot be read.
+        """
+        if all(name.endswith(".md") for name, _ in sources):
+            yield await self.read(sources)
+            return
+        async with contextlib.AsyncExitStack() as stack:
+            async with self._decoding:
+                document = await self.read(sources)
+                pixels = sum(image.width * image.height for image in document.images)
+                await stack.enter_async_context(self._room.taken(pixels))
+            yield document
 
     async def read(self, sources: list[tuple[str, bytes]]) -> Document:
         """The sources as one document.

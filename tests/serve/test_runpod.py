@@ -120,7 +120,7 @@ def sdk(tmp_path: Path, clean_env: dict[str, str]) -> Iterator[str]:
             stderr=log,
         )
     url = f"http://localhost:{port}"
-    ends = time.monotonic() + 120
+    ends = time.monotonic() + 300
     while time.monotonic() < ends:
         try:
             httpx2.get(url + "/openapi.json", timeout=5)

@@ -294,6 +294,25 @@ def test_a_decompression_bomb_is_refused(echo: Serving, door: str) -> None:
     assert echo.alive()
 
 
+def test_pictures_at_once(echo: Serving) -> None:
+    """Thirty images from thirty clients, half of them in conversations."""
+    url = f"data:image/png;base64,{base64.b64encode(picture()).decode()}"
+
+    def ask(i: int) -> int:
+        if i % 2:
+            return echo.post("/predict", files={"image_file": picture(16 + i)}).status_code
+        parts = [
+            {"type": "image_url", "image_url": {"url": url}},
+            {"type": "text", "text": f"{i}?"},
+        ]
+        asked = {"messages": [{"role": "user", "content": parts}]}
+        return echo.post("/v1/chat/completions", json=asked).status_code
+
+    with ThreadPoolExecutor(30) as threads:
+        assert list(threads.map(ask, range(30))) == [200] * 30
+    assert echo.empty()
+
+
 def test_two_hundred_at_once(echo: Serving) -> None:
     """Everybody gets their own answer."""
     texts = [f"Case {i}: takes {i} mg of ramipril daily." for i in range(200)]
