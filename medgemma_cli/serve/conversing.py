@@ -1,7 +1,7 @@
 """A conversation → a completion, whole or in pieces, with what the checks say of it."""
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any, NamedTuple
 
 from medgemma_cli.errors import DocumentError
@@ -60,7 +60,7 @@ class Talk:
             return Said(_failure(error).body, _failure(error).status)
         return Said(answers.as_chat(record, made, self._model, self._created))
 
-    async def pieces(self, body: ChatBody) -> AsyncIterator[str]:
+    async def pieces(self, body: ChatBody) -> AsyncGenerator[str, None]:
         """Server-sent events.
 
         Raises:

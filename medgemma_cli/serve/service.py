@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
 from typing import Any, NamedTuple, TypeVar
@@ -211,7 +211,7 @@ class Service:
 
     async def pieces(
         self, prompt: Prompt, *, watch: bool = True
-    ) -> AsyncIterator[str | Generation]:
+    ) -> AsyncGenerator[str | Generation, None]:
         """The answer as it is written, the `Generation` last; closing this gives its place up.
 
         Raises:

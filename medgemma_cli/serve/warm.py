@@ -57,7 +57,7 @@ class Warm:
         self.error: MedgemmaError | None = None
         self._engine = engine
         self._lost = lost
-        self._live = engine if isinstance(engine, Live) else Rounds(engine)
+        self._live: Live = engine if isinstance(engine, Live) else Rounds(engine)
         self._changed = threading.Condition()
         self._tasks: dict[str, _Task] = {}
         self._queue: deque[_Task] = deque()
