@@ -77,14 +77,17 @@ def take_jobs(service: Service, model: str, most: int, port: int | None = None) 
     Raises:
         MissingExtraError: 69.
     """
+    import os
     import sys
 
     check_sdk()
+    # Before the SDK is imported: it logs outputs, and does so unless it is told not to.
+    os.environ["RUNPOD_DEBUG_LEVEL"] = "ERROR"
     import runpod
 
     # The SDK reads the command line of whatever program it is in.
     local = [] if port is None else ["--rp_serve_api", "--rp_api_port", str(port)]
-    sys.argv = [sys.argv[0], *local]
+    sys.argv = [sys.argv[0], "--rp_log_level", "ERROR", *local]
     handler = make_handler(service, model)
     runpod.serverless.start({"handler": handler, "concurrency_modifier": lambda now: most})
 
