@@ -82,7 +82,7 @@ def take_jobs(service: Service, model: str, most: int, port: int | None = None) 
 
     check_sdk()
     # Before the SDK is imported: it logs outputs, and does so unless it is told not to.
-    os.environ["RUNPOD_DEBUG_LEVEL"] = "ERROR"
+    os.environ["RUNPOD_LOG_LEVEL"] = "ERROR"
     import runpod
 
     # The SDK reads the command line of whatever program it is in.

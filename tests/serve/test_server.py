@@ -329,7 +329,7 @@ def test_two_hundred_at_once(echo: Serving) -> None:
 
 def test_a_full_server_says_when_to_come_back() -> None:
     """503 with Retry-After; who comes again gets an answer: nobody is lost."""
-    with serving(EchoEngine(delay=0.1), Bounds(places=2)) as small:
+    with serving(EchoEngine(delay=0.5), Bounds(places=2)) as small:
         seen: list[int] = []
 
         def ask(i: int) -> str:
