@@ -130,19 +130,19 @@ def sdk(tmp_path: Path, clean_env: dict[str, str]) -> Iterator[str]:
             time.sleep(0.2)
     yield url
     process.terminate()
-    process.wait(60)
+    process.wait(300)
 
 
 def test_the_sdks_own_server(sdk: str, tmp_path: Path) -> None:
     """A job at once, a job to be asked for later, one that is rejected, and one that makes no
     sense; its log has nothing of them."""
     asked = {"input": {"text": f"CANARY {NOTE}"}}
-    made = httpx2.post(sdk + "/runsync", json=asked, timeout=60).json()
+    made = httpx2.post(sdk + "/runsync", json=asked, timeout=300).json()
     assert made["status"] == "COMPLETED" and made["output"]["record"]["output"]["summary"]
-    begun = httpx2.post(sdk + "/run", json=asked, timeout=60).json()
-    done = httpx2.post(f"{sdk}/status/{begun['id']}", timeout=60).json()
+    begun = httpx2.post(sdk + "/run", json=asked, timeout=300).json()
+    done = httpx2.post(f"{sdk}/status/{begun['id']}", timeout=300).json()
     assert done["output"]["record"]["key"] == made["output"]["record"]["key"]
     for wrong in ({"text": " "}, {"CANARY": "CANARY"}):
-        made = httpx2.post(sdk + "/runsync", json={"input": wrong}, timeout=60).json()
+        made = httpx2.post(sdk + "/runsync", json={"input": wrong}, timeout=300).json()
         assert made["status"] == "COMPLETED"
     assert "CANARY" not in (tmp_path / "log").read_text()

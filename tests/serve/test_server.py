@@ -365,7 +365,7 @@ def test_a_reader_of_a_stream_that_goes_away() -> None:
     """Its answer is given up, and its place is free."""
     with serving(EchoEngine(delay=0.2), Bounds(places=1)) as small:
         asked = {"stream": True, "messages": [{"role": "user", "content": NOTE}]}
-        with httpx2.stream("POST", small.url + "/v1/chat/completions", json=asked) as made:
+        with small.client.stream("POST", "/v1/chat/completions", json=asked) as made:
             next(made.iter_bytes())
         assert small.empty()
         assert small.alive()
@@ -406,7 +406,7 @@ def test_a_lost_engine_is_told() -> None:
 
 def test_requests_on_one_connection(echo: Serving) -> None:
     """Connections are kept, refusals end them, and either way the next request is answered."""
-    with httpx2.Client(base_url=echo.url, timeout=60) as client:
+    with httpx2.Client(base_url=echo.url, timeout=300) as client:
         for i in range(20):
             bad = i % 3 == 2
             made = client.post("/v1/run", json={"text": 5 if bad else f"Case {i} coughs."})
