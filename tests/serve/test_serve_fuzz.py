@@ -27,7 +27,7 @@ def test_no_request_makes_a_server_error(echo: Serving, path: str) -> None:
         suppress_health_check=list(HealthCheck),
     )
     def ask(case: object) -> None:
-        made = case.call()  # type: ignore[attr-defined]
+        made = case.call(timeout=300)  # type: ignore[attr-defined]
         case.validate_response(made, checks=[not_a_server_error])  # type: ignore[attr-defined]
         seen.add(made.status_code)
 
