@@ -6,6 +6,8 @@ See docs/server.md.
 """
 
 import asyncio
+import contextlib
+import logging
 import queue
 import threading
 import time
@@ -25,13 +27,14 @@ from medgemma_cli.engines.calls.requests import Call
 from medgemma_cli.engines.calls.structure import Level
 from medgemma_cli.engines.calls.tries import Patience, Tries
 from medgemma_cli.engines.calls.wording import count_words, least_tokens
-from medgemma_cli.errors import ConfigError
+from medgemma_cli.errors import ConfigError, MedgemmaError
 from medgemma_cli.records import Generation, ModelInfo, Prompt, ServerInfo
 
 # What is sent for a prompt; counted up when that changes, since it is in every key.
 _WORDING = 1
 _LOOK = 0.2  # seconds between looks at whether to go on
 _MOST = 64
+_LOG = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 
@@ -73,7 +76,7 @@ class ServerEngine:
         options: ServerOptions,
         *,
         note: Callable[[str], None] = lambda text: None,
-        look: address.Resolve = address._looked_up,
+        look: address.Resolve = address.looked_up,
     ) -> None:
         self._options = options
         self._note = note
@@ -161,11 +164,13 @@ class ServerEngine:
         for pause in (0.3, 1.0, None):
             try:
                 return about.served(await server.client.models(), self._options.model)
+            except Refused:
+                break
             except Again as error:
                 if pause is None:
                     raise tries.unavailable(error.kind) from None
                 await asyncio.sleep(pause)
-        raise AssertionError
+        raise tries.unavailable("gone")
 
     async def _look_at_an_image(self) -> bool | None:
         pool, served = self._ready()
@@ -211,9 +216,15 @@ class ServerEngine:
                     if prompt is None:
                         more = False
                         continue
-                    begin([prompt.id])
-                    under_way.add(*self._asked(prompt))
                     wait = 0.0
+                    call = self._call(prompt)
+                    if isinstance(call, Generation):
+                        yield call
+                    else:
+                        begin([prompt.id])
+                        attempts = self._tries()
+                        future = self._submit(self._answer(call, attempts, None))
+                        under_way.add(attempts, future)
                 else:
                     wait = _LOOK
                 yield from under_way.ended(wait)
@@ -226,7 +237,11 @@ class ServerEngine:
         self._stopped = False
         events: queue.SimpleQueue[Any] = queue.SimpleQueue()
         shown = _Shown(events.put)
-        future = self._submit(self._answer(self._call(prompt), self._tries(), shown))
+        call = self._call(prompt)
+        if isinstance(call, Generation):
+            yield call
+            return
+        future = self._submit(self._answer(call, self._tries(), shown))
         future.add_done_callback(events.put)
         try:
             while isinstance(event := events.get(), str):
@@ -240,16 +255,18 @@ class ServerEngine:
     def _tries(self) -> Tries:
         return Tries(self._options.patience, lambda: self._stopped)
 
-    def _asked(self, prompt: Prompt) -> "tuple[Tries, Future[Generation | None]]":
-        attempts = self._tries()
-        return attempts, self._submit(self._answer(self._call(prompt), attempts, None))
-
-    def _call(self, prompt: Prompt) -> Call:
+    def _call(self, prompt: Prompt) -> Call | Generation:
+        """What is asked; the failed generation where nothing can be made of the prompt."""
         _, served = self._ready()
         asked = self._options.structured
         level = self._levels.get(prompt.contract.json_schema, asked)
         unsure = bool(prompt.images) and self._looked and self._sees is None
-        return Call(prompt, served, level, asked, ("images_unconfirmed",) if unsure else ())
+        notes = ("images_unconfirmed",) if unsure else ()
+        try:
+            return Call(prompt, served, level, asked, notes)
+        except (RuntimeError, ValueError, OSError):
+            _LOG.debug("a prompt could not be made ready", exc_info=True)
+            return Generation(id=prompt.id, finish_reason="error", error="engine")
 
     async def _answer(
         self, call: Call, attempts: Tries, shown: "_Shown | None"
@@ -273,6 +290,12 @@ class ServerEngine:
                 raise tries.unavailable(error.kind) from None
             await tries.alive(pool, self._options.patience)
             return call.failed("server_failed", time.perf_counter() - started)
+        except MedgemmaError:
+            raise
+        except Exception:
+            # Shown with --debug alone: the message may quote what was being worked on.
+            _LOG.debug("a document could not be asked about", exc_info=True)
+            return call.failed("engine", time.perf_counter() - started)
         self._levels[call.prompt.contract.json_schema] = call.level
         return call.made(reply, time.perf_counter() - started)
 
@@ -383,12 +406,13 @@ class _Shown:
         """The answer; what was shown of it is not taken back, so it is not asked for again."""
         raw = ""
         try:
-            async for piece in client.pieces(body):
-                if isinstance(piece, Reply):
-                    self._tell(piece.text)
-                    return piece
-                raw += piece
-                self._tell(replies.shown(raw))
+            async with contextlib.aclosing(client.pieces(body)) as pieces:
+                async for piece in pieces:
+                    if isinstance(piece, Reply):
+                        self._tell(piece.text)
+                        return piece
+                    raw += piece
+                    self._tell(replies.shown(raw))
         except Again:
             if self._sent:
                 raise Refused("server_failed") from None

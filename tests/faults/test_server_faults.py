@@ -42,7 +42,7 @@ MIXED = ["500", "drop", "half", "garbage", "html", "429:0", "empty"]
 def test_nothing_lost_nothing_twice(
     served: Callable[..., Outcome], folder: Path, tmp_path: Path
 ) -> None:
-    """A quarter of all requests go wrong; each document ends once, and the next run does nothing."""
+    """A quarter of all requests go wrong; each document ends once, the next run is idle."""
     fill(folder, 40)
     fault = lambda number, body: MIXED[number % 7] if number % 4 == 1 else None  # noqa: E731
     with serving(fault) as server:

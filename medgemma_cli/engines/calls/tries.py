@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 from medgemma_cli.engines.calls.pool import Pool, Server
-from medgemma_cli.engines.calls.replies import Again, Reply
+from medgemma_cli.engines.calls.replies import Again, Refused, Reply
 from medgemma_cli.errors import ModelUnavailableError
 
 
@@ -98,6 +98,8 @@ async def alive(pool: Pool, patience: Patience) -> None:
                 await server.client.models()
             except Again:
                 continue
+            except Refused:
+                return  # it answers
             return
         if time.monotonic() > ends:
             raise unavailable("gone")
