@@ -70,7 +70,7 @@ class Client:
             value = replies.loaded(response.headers, await self._body(response))
         return replies.reply(value)
 
-    async def pieces(self, body: dict[str, Any]) -> AsyncGenerator[str | replies.Reply]:
+    async def pieces(self, body: dict[str, Any]) -> AsyncGenerator[str | replies.Reply, None]:
         """The answer as it comes, thoughts and all; the whole `Reply` last.
 
         Raises:
