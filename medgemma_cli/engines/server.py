@@ -6,18 +6,17 @@ See docs/server.md.
 """
 
 import asyncio
-import contextlib
 import logging
 import queue
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from medgemma_cli.engines.base import always, unwatched
-from medgemma_cli.engines.calls import about, address, eyes, replies, tries
+from medgemma_cli.engines.calls import about, address, eyes, tries
 from medgemma_cli.engines.calls.about import Served
 from medgemma_cli.engines.calls.address import Address
 from medgemma_cli.engines.calls.client import Client
@@ -26,6 +25,7 @@ from medgemma_cli.engines.calls.replies import Again, Refused, Reply
 from medgemma_cli.engines.calls.requests import Call
 from medgemma_cli.engines.calls.structure import Level
 from medgemma_cli.engines.calls.tries import Patience, Tries
+from medgemma_cli.engines.calls.underway import Shown, UnderWay
 from medgemma_cli.engines.calls.wording import count_words, least_tokens
 from medgemma_cli.errors import ConfigError, MedgemmaError
 from medgemma_cli.records import Generation, ModelInfo, Prompt, ServerInfo
@@ -204,7 +204,7 @@ class ServerEngine:
         self.served()
         assert self._pool is not None
         self._stopped = False
-        source, under_way = iter(prompts), _UnderWay(self._in_loop())
+        source, under_way = iter(prompts), UnderWay(self._in_loop())
         more = True
         try:
             while more or under_way:
@@ -236,7 +236,7 @@ class ServerEngine:
         self.served()
         self._stopped = False
         events: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        shown = _Shown(events.put)
+        shown = Shown(events.put)
         call = self._call(prompt)
         if isinstance(call, Generation):
             yield call
@@ -268,9 +268,7 @@ class ServerEngine:
             _LOG.debug("a prompt could not be made ready", exc_info=True)
             return Generation(id=prompt.id, finish_reason="error", error="engine")
 
-    async def _answer(
-        self, call: Call, attempts: Tries, shown: "_Shown | None"
-    ) -> Generation | None:
+    async def _answer(self, call: Call, attempts: Tries, shown: Shown | None) -> Generation | None:
         """The generation; None where the run stops before there is one."""
         pool, _ = self._ready()
         started = time.perf_counter()
@@ -311,7 +309,7 @@ class ServerEngine:
                 "Run again: what it answers now has keys of its own.",
             )
 
-    async def _sent(self, server: Server, call: Call, shown: "_Shown | None") -> Reply:
+    async def _sent(self, server: Server, call: Call, shown: Shown | None) -> Reply:
         """The answer of one server, asked for less where it refuses what was asked for."""
         while True:
             try:
@@ -340,87 +338,3 @@ class ServerEngine:
 
     def _run(self, work: Coroutine[Any, Any, _T]) -> _T:
         return self._submit(work).result()
-
-
-class _UnderWay:
-    """Documents that are being asked, from the caller's side."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self._events: queue.SimpleQueue[Future[Generation | None]] = queue.SimpleQueue()
-        self._tries: dict[Future[Generation | None], Tries] = {}
-
-    def __len__(self) -> int:
-        return len(self._tries)
-
-    def add(self, attempts: Tries, future: "Future[Generation | None]") -> None:
-        """A document that is asked now."""
-        self._tries[future] = attempts
-        future.add_done_callback(self._events.put)
-
-    def ended(self, wait: float) -> Iterator[Generation]:
-        """What has come; waits for one, up to `wait` seconds.
-
-        Raises:
-            ModelUnavailableError: no server can be reached.
-        """
-        while self._tries:
-            try:
-                future = self._events.get(timeout=wait) if wait else self._events.get_nowait()
-            except queue.Empty:
-                return
-            wait = 0.0
-            del self._tries[future]
-            try:
-                made = future.result()
-            except CancelledError:
-                continue
-            if made is not None:
-                yield made
-
-    def leave_waiting(self) -> None:
-        """End those that wait to be asked, or asked again; requests under way go on."""
-
-        def leave() -> None:
-            for future, attempts in waiting:
-                if not attempts.asking:
-                    future.cancel()
-
-        waiting = list(self._tries.items())
-        self._loop.call_soon_threadsafe(leave)
-
-    def end(self) -> None:
-        """Hang up on all that is left."""
-        for future in self._tries:
-            future.cancel()
-
-
-class _Shown:
-    """Pieces of an answer on their way to a reader, thoughts taken out."""
-
-    def __init__(self, show: Callable[[str], None]) -> None:
-        self._show = show
-        self._sent = 0
-
-    async def of(self, client: Client, body: dict[str, Any]) -> Reply:
-        """The answer; what was shown of it is not taken back, so it is not asked for again."""
-        raw = ""
-        try:
-            async with contextlib.aclosing(client.pieces(body)) as pieces:
-                async for piece in pieces:
-                    if isinstance(piece, Reply):
-                        self._tell(piece.text)
-                        return piece
-                    raw += piece
-                    self._tell(replies.shown(raw))
-        except Again:
-            if self._sent:
-                raise Refused("server_failed") from None
-            raise
-        raise Again("fault")
-
-    def _tell(self, text: str) -> None:
-        if len(text) > self._sent:
-            new = text[self._sent :].encode("utf-8", "replace").decode("utf-8")
-            self._sent = len(text)
-            self._show(new)

@@ -14,6 +14,8 @@ import pytest
 from outcomes import Outcome, assert_whole, lines, wait_until
 from server_kit import FakeServer, serving
 
+from medgemma_cli.readers import pool
+
 Cli = Callable[..., Any]
 KEY = "sk-CANARY-7f3a91"
 GENERAL = ("-t", "general", "--engine", "server")
@@ -67,11 +69,11 @@ def test_killed_in_the_middle(folder: Path, tmp_path: Path, clean_env: dict[str,
         settings: Any = {"cwd": tmp_path, "env": clean_env, "stderr": subprocess.DEVNULL}
         for kill in (1, 2, 3):
             process = subprocess.Popen(command, **settings)
-            wait_until(lambda: len(lines_of(out)) >= 5 * kill, 60)  # noqa: B023
+            wait_until(lambda: len(lines_of(out)) >= 5 * kill, 120)  # noqa: B023
             os.kill(process.pid, signal.SIGKILL)
             process.wait()
         assert len(lines_of(out)) < 40, "it was over before it was killed"
-        assert subprocess.run(command, check=False, timeout=120, **settings).returncode == 0
+        assert subprocess.run(command, check=False, timeout=240, **settings).returncode == 0
     assert_whole(out, 40)
     assert len({line["key"] for line in lines(out)}) == len(lines(out)) == 40
     # Only what was under way at a kill was answered again: 4 requests, three times.
@@ -133,6 +135,13 @@ def test_bad_key(served: Callable[..., Outcome], folder: Path) -> None:
         done = served(server, folder, env={"MEDGEMMA_SERVER_API_KEY": "CANARY\nX-Other: 1"})
         assert done.code == 78 and "CANARY" not in done.stderr
         assert server.paths == []
+
+
+def test_readers_do_not_get_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A decoder that is taken over finds no key in its environment."""
+    monkeypatch.setenv("MEDGEMMA_SERVER_API_KEY", KEY)
+    assert KEY not in str(pool._environment())
+    assert "PATH" in pool._environment()
 
 
 HOSTILE = {
