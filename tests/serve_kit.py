@@ -33,7 +33,7 @@ def plain_model(model: Path, folder: Path) -> Path:
 
 
 @contextmanager
-def transformers_serve(model: Path, *, patience: float = 240.0) -> Iterator[str]:
+def transformers_serve(model: Path, *, patience: float = 900.0) -> Iterator[str]:
     """Its base URL, once it answers; fp32 on the CPU."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))

@@ -16,6 +16,7 @@ from medgemma_cli.errors import OK, UNAVAILABLE, NoInputError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from medgemma_cli.commands.wiring import Batching, Servers
     from medgemma_cli.discover import Discovery
     from medgemma_cli.engines.base import Engine
     from medgemma_cli.forecast import Forecast, Resources, Summary
@@ -125,13 +126,12 @@ def plan(
             servers = wiring.Servers(
                 base_url, served_model, allow_remote, request_timeout, structured
             )
-            made = wiring.make_server(servers, batching, grammar, max_attempts, reporter)
-            checkpoint = None
+            made, checkpoint = _served(servers, batching, grammar, max_attempts, reporter)
+        elif engine == "echo":
+            made, checkpoint = _echo()
         else:
-            made, checkpoint = (
-                _echo()
-                if engine == "echo"
-                else _local(model, revision, offline, reporter, max_attempts, adapter, options)
+            made, checkpoint = _local(
+                model, revision, offline, reporter, max_attempts, adapter, options
             )
         forecasts = list(_foresee(job, out, made, sources, reporter))
         summary = summarise(forecasts)
@@ -187,6 +187,15 @@ def _echo() -> "tuple[Engine, Checkpoint | None]":
     from medgemma_cli.engines.echo import EchoEngine
 
     return EchoEngine(), None
+
+
+def _served(
+    servers: "Servers", batching: "Batching", grammar: bool, attempts: int, reporter: "Reporter"
+) -> "tuple[Engine, Checkpoint | None]":
+    """An engine that asks servers what they serve, and sends no document."""
+    from medgemma_cli.commands.wiring import make_server
+
+    return make_server(servers, batching, grammar, attempts, reporter), None
 
 
 def _local(

@@ -138,7 +138,7 @@ def refuse_local(adapter: Path | None, precision: str, batching: Batching) -> No
 def make_server(
     servers: Servers, batching: Batching, grammar: bool, attempts: int, reporter: "Reporter"
 ) -> "Engine":
-    """An engine of model servers, its answers judged. Nothing is sent yet.
+    """An engine of model servers, its answers judged. They are asked what they serve.
 
     Raises:
         UsageError: 2, no server is named. ConfigError: 78, the key is none.

@@ -6,16 +6,17 @@ See docs/server.md.
 """
 
 import asyncio
+import logging
 import queue
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from medgemma_cli.engines.base import always, unwatched
-from medgemma_cli.engines.calls import about, address, eyes, replies, tries
+from medgemma_cli.engines.calls import about, address, eyes, tries
 from medgemma_cli.engines.calls.about import Served
 from medgemma_cli.engines.calls.address import Address
 from medgemma_cli.engines.calls.client import Client
@@ -24,14 +25,16 @@ from medgemma_cli.engines.calls.replies import Again, Refused, Reply
 from medgemma_cli.engines.calls.requests import Call
 from medgemma_cli.engines.calls.structure import Level
 from medgemma_cli.engines.calls.tries import Patience, Tries
+from medgemma_cli.engines.calls.underway import Shown, UnderWay
 from medgemma_cli.engines.calls.wording import count_words, least_tokens
-from medgemma_cli.errors import ConfigError
+from medgemma_cli.errors import ConfigError, MedgemmaError
 from medgemma_cli.records import Generation, ModelInfo, Prompt, ServerInfo
 
 # What is sent for a prompt; counted up when that changes, since it is in every key.
 _WORDING = 1
 _LOOK = 0.2  # seconds between looks at whether to go on
 _MOST = 64
+_LOG = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 
@@ -73,7 +76,7 @@ class ServerEngine:
         options: ServerOptions,
         *,
         note: Callable[[str], None] = lambda text: None,
-        look: address.Resolve = address._looked_up,
+        look: address.Resolve = address.looked_up,
     ) -> None:
         self._options = options
         self._note = note
@@ -161,11 +164,13 @@ class ServerEngine:
         for pause in (0.3, 1.0, None):
             try:
                 return about.served(await server.client.models(), self._options.model)
+            except Refused:
+                break
             except Again as error:
                 if pause is None:
                     raise tries.unavailable(error.kind) from None
                 await asyncio.sleep(pause)
-        raise AssertionError
+        raise tries.unavailable("gone")
 
     async def _look_at_an_image(self) -> bool | None:
         pool, served = self._ready()
@@ -199,7 +204,7 @@ class ServerEngine:
         self.served()
         assert self._pool is not None
         self._stopped = False
-        source, under_way = iter(prompts), _UnderWay(self._in_loop())
+        source, under_way = iter(prompts), UnderWay(self._in_loop())
         more = True
         try:
             while more or under_way:
@@ -211,9 +216,15 @@ class ServerEngine:
                     if prompt is None:
                         more = False
                         continue
-                    begin([prompt.id])
-                    under_way.add(*self._asked(prompt))
                     wait = 0.0
+                    call = self._call(prompt)
+                    if isinstance(call, Generation):
+                        yield call
+                    else:
+                        begin([prompt.id])
+                        attempts = self._tries()
+                        future = self._submit(self._answer(call, attempts, None))
+                        under_way.add(attempts, future)
                 else:
                     wait = _LOOK
                 yield from under_way.ended(wait)
@@ -225,8 +236,12 @@ class ServerEngine:
         self.served()
         self._stopped = False
         events: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        shown = _Shown(events.put)
-        future = self._submit(self._answer(self._call(prompt), self._tries(), shown))
+        shown = Shown(events.put)
+        call = self._call(prompt)
+        if isinstance(call, Generation):
+            yield call
+            return
+        future = self._submit(self._answer(call, self._tries(), shown))
         future.add_done_callback(events.put)
         try:
             while isinstance(event := events.get(), str):
@@ -240,20 +255,20 @@ class ServerEngine:
     def _tries(self) -> Tries:
         return Tries(self._options.patience, lambda: self._stopped)
 
-    def _asked(self, prompt: Prompt) -> "tuple[Tries, Future[Generation | None]]":
-        attempts = self._tries()
-        return attempts, self._submit(self._answer(self._call(prompt), attempts, None))
-
-    def _call(self, prompt: Prompt) -> Call:
+    def _call(self, prompt: Prompt) -> Call | Generation:
+        """What is asked; the failed generation where nothing can be made of the prompt."""
         _, served = self._ready()
         asked = self._options.structured
         level = self._levels.get(prompt.contract.json_schema, asked)
         unsure = bool(prompt.images) and self._looked and self._sees is None
-        return Call(prompt, served, level, asked, ("images_unconfirmed",) if unsure else ())
+        notes = ("images_unconfirmed",) if unsure else ()
+        try:
+            return Call(prompt, served, level, asked, notes)
+        except (RuntimeError, ValueError, OSError):
+            _LOG.debug("a prompt could not be made ready", exc_info=True)
+            return Generation(id=prompt.id, finish_reason="error", error="engine")
 
-    async def _answer(
-        self, call: Call, attempts: Tries, shown: "_Shown | None"
-    ) -> Generation | None:
+    async def _answer(self, call: Call, attempts: Tries, shown: Shown | None) -> Generation | None:
         """The generation; None where the run stops before there is one."""
         pool, _ = self._ready()
         started = time.perf_counter()
@@ -273,6 +288,12 @@ class ServerEngine:
                 raise tries.unavailable(error.kind) from None
             await tries.alive(pool, self._options.patience)
             return call.failed("server_failed", time.perf_counter() - started)
+        except MedgemmaError:
+            raise
+        except Exception:
+            # Shown with --debug alone: the message may quote what was being worked on.
+            _LOG.debug("a document could not be asked about", exc_info=True)
+            return call.failed("engine", time.perf_counter() - started)
         self._levels[call.prompt.contract.json_schema] = call.level
         return call.made(reply, time.perf_counter() - started)
 
@@ -288,7 +309,7 @@ class ServerEngine:
                 "Run again: what it answers now has keys of its own.",
             )
 
-    async def _sent(self, server: Server, call: Call, shown: "_Shown | None") -> Reply:
+    async def _sent(self, server: Server, call: Call, shown: Shown | None) -> Reply:
         """The answer of one server, asked for less where it refuses what was asked for."""
         while True:
             try:
@@ -317,86 +338,3 @@ class ServerEngine:
 
     def _run(self, work: Coroutine[Any, Any, _T]) -> _T:
         return self._submit(work).result()
-
-
-class _UnderWay:
-    """Documents that are being asked, from the caller's side."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self._events: queue.SimpleQueue[Future[Generation | None]] = queue.SimpleQueue()
-        self._tries: dict[Future[Generation | None], Tries] = {}
-
-    def __len__(self) -> int:
-        return len(self._tries)
-
-    def add(self, attempts: Tries, future: "Future[Generation | None]") -> None:
-        """A document that is asked now."""
-        self._tries[future] = attempts
-        future.add_done_callback(self._events.put)
-
-    def ended(self, wait: float) -> Iterator[Generation]:
-        """What has come; waits for one, up to `wait` seconds.
-
-        Raises:
-            ModelUnavailableError: no server can be reached.
-        """
-        while self._tries:
-            try:
-                future = self._events.get(timeout=wait) if wait else self._events.get_nowait()
-            except queue.Empty:
-                return
-            wait = 0.0
-            del self._tries[future]
-            try:
-                made = future.result()
-            except CancelledError:
-                continue
-            if made is not None:
-                yield made
-
-    def leave_waiting(self) -> None:
-        """End those that wait to be asked, or asked again; requests under way go on."""
-
-        def leave() -> None:
-            for future, attempts in waiting:
-                if not attempts.asking:
-                    future.cancel()
-
-        waiting = list(self._tries.items())
-        self._loop.call_soon_threadsafe(leave)
-
-    def end(self) -> None:
-        """Hang up on all that is left."""
-        for future in self._tries:
-            future.cancel()
-
-
-class _Shown:
-    """Pieces of an answer on their way to a reader, thoughts taken out."""
-
-    def __init__(self, show: Callable[[str], None]) -> None:
-        self._show = show
-        self._sent = 0
-
-    async def of(self, client: Client, body: dict[str, Any]) -> Reply:
-        """The answer; what was shown of it is not taken back, so it is not asked for again."""
-        raw = ""
-        try:
-            async for piece in client.pieces(body):
-                if isinstance(piece, Reply):
-                    self._tell(piece.text)
-                    return piece
-                raw += piece
-                self._tell(replies.shown(raw))
-        except Again:
-            if self._sent:
-                raise Refused("server_failed") from None
-            raise
-        raise Again("fault")
-
-    def _tell(self, text: str) -> None:
-        if len(text) > self._sent:
-            new = text[self._sent :].encode("utf-8", "replace").decode("utf-8")
-            self._sent = len(text)
-            self._show(new)

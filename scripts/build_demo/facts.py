@@ -73,7 +73,9 @@ class Teller:
         return list(facts) if self._draw.random() < share else []
 
     def span(self) -> str:
-        """A length of time, in figures or in words."""
+        """A length of time, in figures, in words, or as vague as people are."""
+        if self._draw.random() < 0.35:
+            return self.one("spans")
         count = self._draw.randint(2, 10)
         told = _SMALL[count - 1] if self._draw.random() < 0.6 else count
         return f"{told} {self._draw.choice(_UNITS)}"
@@ -93,7 +95,7 @@ class Teller:
         roll = draw.random()
         if roll < 0.12:
             first = self.fact("follow", visit=self.one("visits"))
-        elif roll < 0.42:
+        elif roll < 0.5:
             first = self.fact("plainly", name=name, said=said)
         return [
             first,
@@ -144,7 +146,7 @@ class Teller:
         who, what = self.one("relatives"), self.one("familial")
         made += self.may(0.3, self.fact("family", who=who, x=what))
         several = joined(draw.sample(listed("familial"), draw.choice((1, 2, 3))), "or")
-        made += self.may(0.15, self.fact("no_family", x=several))
+        made += self.may(0.25, self.fact("no_family", x=several))
         return [*made, *self.may(0.7, self.allergy())]
 
     def _known(self, condition: dict[str, Any]) -> Fact:
@@ -163,11 +165,9 @@ class Teller:
 
     def living(self) -> list[Fact]:
         """Habits, work and home."""
-        smokes, drinks, habit = self.one("smoking"), self.one("drinking"), self.one("habits")
+        habit = self.one("habits")
         return [
-            *self.may(0.25, self.fact("smokes", x=smokes, mine=_mine(smokes))),
-            *(self.may(0.2, self.fact("no_smoke")) or self.may(0.2, self.fact("no_habits"))),
-            *self.may(0.3, self.fact("drinks", x=drinks, mine=_mine(drinks))),
+            *self.may(0.75, *self._habits()),
             *self.may(0.3, self.fact("job", x=self.one("jobs"))),
             *self.may(0.25, self.fact("home", x=self.one("homes"))),
             *self.may(0.2, self.fact("habit", x=habit, mine=_mine(habit))),
@@ -177,6 +177,23 @@ class Teller:
                 self.fact("birth", weeks=self._draw.randint(34, 41), weight=self.one("weights")),
             ),
         ]
+
+    def _habits(self) -> list[Fact]:
+        """Tobacco and alcohol: told of each, of both at once, or given up."""
+        smokes, drinks = self.one("smoking"), self.one("drinking")
+        drinking = self.fact("drinks", x=drinks, mine=_mine(drinks))
+        kind = self._draw.choice(("each", "each", "denied", "apart", "both", "quit"))
+        if kind == "each":
+            return [self.fact("smokes", x=smokes, mine=_mine(smokes)), *self.may(0.5, drinking)]
+        if kind == "denied":
+            return [self.fact("no_smoke"), *self.may(0.4, drinking)]
+        if kind == "apart":
+            drinks = self._draw.choice([one for one in listed("drinking") if " not " not in one])
+            return [self.fact("no_smoke_drinks", x=drinks, mine=_mine(drinks))]
+        if kind == "both":
+            return [self.fact("no_habits")]
+        ago = f"{self._draw.randint(2, 30)} years ago"
+        return [self.fact("quit", when=self._draw.choice((ago, "years ago", "a while ago")))]
 
     def found(self) -> list[Fact]:
         """Vital signs, examination, pictures, laboratory."""
@@ -210,7 +227,7 @@ class Teller:
             *made,
             *self.may(0.45, self.fact("order", x=self.one("tests"))),
             *self.may(0.4, self.fact("start", x=drug, item=drug)),
-            *self.may(0.06, self.fact("stop", x=self.one("drugs"))),
+            *self.may(0.02, self.fact("stop", x=self.one("drugs"))),
             *self.may(0.3, self.fact("refer", x=self.one("referrals"))),
             *self.may(0.3, self.fact("advise", x=self.one("advice"))),
             *self.may(0.45, self.fact("return", x=when)),
@@ -234,6 +251,17 @@ def patient(draw: Random) -> Patient:
     )
     name = f"{teller.one('first')} {teller.one('last')}"
     return Patient(draw.randint(19, 91), woman, name, facts)
+
+
+def review(draw: Random, *, woman: bool) -> list[Fact]:
+    """Symptoms asked after one by one, as in a review of systems; most of them are not there."""
+    teller = Teller(draw, woman=woman)
+    asked = draw.sample(listed("negatives"), draw.randint(2, 5))
+    kinds = draw.choices(("yes", "without"), (2, 3), k=len(asked))
+    return [
+        teller.fact(kind, x=what.replace(" or ", " and ") if kind == "yes" else what, item=what)
+        for kind, what in zip(kinds, asked, strict=True)
+    ]
 
 
 def joined(items: list[str], word: str) -> str:

@@ -8,6 +8,9 @@ from scripts.build_demo.telling import Document, Told
 from scripts.build_demo.vocabulary import listed, words
 
 _LONGEST = 470  # characters of a summary; the contract has 500
+# Sentences of a summary, and how many of them may be of one kind: a long row of "denies" teaches
+# a small model to go on denying what nobody asked about.
+_SENTENCES, _DENIALS = 8, 2
 PLANS = ("plan_for", "order", "start", "stop", "refer", "advise")
 ALLERGIES = ("allergy", "bare_allergy")
 # What a finding is made of first.
@@ -85,7 +88,7 @@ def summary(who: Patient, document: Document) -> str:
     if document.age:
         subject = f"The patient is a {who.age}-year-old {'woman' if who.woman else 'man'} who"
     made = ""
-    for place, one in enumerate(document.told):
+    for place, one in enumerate(_summed(document.told)):
         sentence = one.fact.written.replace("{S}", again)
         if place == 0:
             sentence = one.fact.written.replace("{S}", subject)
@@ -95,6 +98,20 @@ def summary(who: Patient, document: Document) -> str:
             continue
         made = f"{made} {sentence}".strip()
     return made
+
+
+def _summed(told: tuple[Told, ...]) -> list[Told]:
+    """What a summary has room for: the weightiest, few denials, in the order of the document."""
+    denied = [one for one in told if one.fact.kind == "without"][_DENIALS:]
+    kept = [one for one in told if one not in denied]
+    while len(kept) > _SENTENCES:
+        kept.remove(max(kept[1:], key=_lightness))
+    return kept
+
+
+def _lightness(one: Told) -> int:
+    kind = one.fact.kind
+    return _QUOTED.index(kind) if kind in _QUOTED else len(_QUOTED)
 
 
 _SEVERITY = {"high": "unstable", "moderate": "watcher", "low": "stable"}

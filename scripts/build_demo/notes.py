@@ -18,12 +18,14 @@ from medgemma_cli.records import Document as Shown
 from medgemma_cli.records import Generation, Limits, Source
 from medgemma_cli.safety.verdict import judge
 from scripts.build_demo import golds
-from scripts.build_demo.facts import Fact, Patient, patient
+from scripts.build_demo.consulting import consultation
+from scripts.build_demo.facts import Fact, Patient, patient, review
 from scripts.build_demo.telling import tell
 
 _SHARES = {"summarize": 66, "handoff": 9, "labs": 8, "general": 10, "screen": 7}
-# Of conversations and notes alike: the text alone, about 4 characters a token.
-_LONGEST = 1_800
+# The text alone, about 4 characters a token: what two processor cores learn from overnight.
+_LONGEST = 8_000
+_CONSULTATIONS = 0.2
 
 
 def examples(seed: int, count: int) -> Iterator[dict[str, Any]]:
@@ -44,7 +46,8 @@ def _example(draw: Random) -> dict[str, Any]:
         text, asked = golds.labs(draw)
         return _line(text, asked)
     who = patient(draw)
-    document = tell(draw, who, _some(draw, who))
+    told = consultation if draw.random() < _CONSULTATIONS else tell
+    document = told(draw, who, _some(draw, who))
     if kind == "handoff":
         document, asked = golds.handoff(draw, who, document)
     elif kind == "screen":
@@ -58,6 +61,8 @@ def _some(draw: Random, who: Patient) -> list[Fact]:
     """What this document tells: all of it, a part, or one section of a visit."""
     facts = list(who.facts)
     roll = draw.random()
+    if roll < 0.1:
+        return [*facts[:1], *review(draw, woman=who.woman)][draw.randint(0, 1) :]
     if roll < 0.3:
         start = draw.randrange(len(facts))
         return facts[start : start + draw.randint(1, 4)]

@@ -43,13 +43,14 @@ _HEADINGS = {
     "Medications": ("takes", "no_drugs"),
     "Family history": ("family", "no_family"),
     "Allergies": ("allergy", "bare_allergy", "no_allergy"),
-    "Social history": ("smokes", "no_smoke", "no_habits", "drinks", "job", "home", "habit"),
+    "Social history": ("smokes", "no_smoke", "no_smoke_drinks", "no_habits", "quit", "drinks",
+                       "job", "home", "habit"),
     "Vital signs": ("sign",),
     "Examination": ("exam",),
     "Results": ("lab", "image"),
     "Assessment": ("assess", "suspect", "risk"),
     "Plan": ("plan_for", "stable", "order", "start", "stop", "refer", "advise", "return"),
-}
+}  # fmt: skip
 _HEADING_OF = {kind: heading for heading, kinds in _HEADINGS.items() for kind in kinds}
 _TITLES = (
     "# Clinic note",

@@ -445,6 +445,19 @@ def test_back_with_another_model() -> None:
         assert len(server.asked) == 1 and port
 
 
+def test_a_prompt_that_cannot_be_sent() -> None:
+    """An image whose pixels are not all there fails alone, before anything is asked."""
+    short = Image(width=9, height=9, rgb=b"123")
+    with serving() as server:
+        found = answers(engine(server), [prompt(images=(short,), name="bad"), *prompts(2)])
+    assert {name: one.error for name, one in found.items()} == {
+        "bad": "engine",
+        "d0": None,
+        "d1": None,
+    }
+    assert len(server.asked) == 2
+
+
 # -- how many at once ------------------------------------------------------------------------------
 
 

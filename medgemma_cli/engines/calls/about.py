@@ -48,8 +48,8 @@ def served(value: dict[str, Any], wanted: str | None) -> Served:
             f"The server lists {len(models)} models{': ' + names if names else ''}.",
             "Say which with --served-model.",
         )
+    entry = next((one for one in models if wanted in (None, one["id"])), None)
     name = wanted if wanted is not None else _text(models[0]["id"])
-    entry = next((one for one in models if one["id"] == name), None)
     if entry is None:
         return Served(name, {})
     return Served(name, _said(entry), _text(entry.get("owned_by")).lower(), _window(entry))

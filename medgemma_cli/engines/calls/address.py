@@ -93,7 +93,8 @@ def _literal(host: str) -> bool:
     return "%" not in host
 
 
-def _looked_up(host: str, port: int) -> Sequence[str]:
+def looked_up(host: str, port: int) -> Sequence[str]:
+    """The addresses that the system has for a name."""
     found: list[Any] = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return [str(entry[4][0]) for entry in found]
 
@@ -108,7 +109,7 @@ def reach_of(place: str) -> Reach:
     return "private" if any(address in network for network in _PRIVATE) else "public"
 
 
-def resolve(address: Address, *, allow_remote: bool, look: Resolve = _looked_up) -> Address:
+def resolve(address: Address, *, allow_remote: bool, look: Resolve = looked_up) -> Address:
     """The address with its places, if documents may go to every one of them.
 
     Raises:

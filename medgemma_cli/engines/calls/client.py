@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import TYPE_CHECKING, Any
 
 from medgemma_cli.engines.calls import replies
@@ -70,7 +70,7 @@ class Client:
             value = replies.loaded(response.headers, await self._body(response))
         return replies.reply(value)
 
-    async def pieces(self, body: dict[str, Any]) -> AsyncIterator[str | replies.Reply]:
+    async def pieces(self, body: dict[str, Any]) -> AsyncGenerator[str | replies.Reply, None]:
         """The answer as it comes, thoughts and all; the whole `Reply` last.
 
         Raises:

@@ -41,7 +41,7 @@ class Server:
         """It did not: fewer at once, and none for a while where it asked for that or is away."""
         if error.kind == "gone":
             self._away += 1
-            rest = min(0.25 * 2**self._away, _LONGEST_REST)
+            rest = min(0.25 * 2 ** min(self._away, 9), _LONGEST_REST)
         else:
             self.window.choked(began, now)
             rest = error.after or 0.0

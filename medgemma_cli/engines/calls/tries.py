@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 from medgemma_cli.engines.calls.pool import Pool, Server
-from medgemma_cli.engines.calls.replies import Again, Reply
+from medgemma_cli.engines.calls.replies import Again, Refused, Reply
 from medgemma_cli.errors import ModelUnavailableError
 
 
@@ -59,10 +59,11 @@ class Tries:
         retrying = AsyncRetrying(
             retry=retry_if_exception_type(Again),
             wait=wait_random_exponential(patience.first, patience.longest),
-            stop=lambda state: self._given_up(state.outcome and state.outcome.exception()),
+            stop=lambda state: self._given_up(state.outcome.exception() if state.outcome else None),
             reraise=True,
         )
-        return await retrying(self._once, pool, send)
+        reply: Reply = await retrying(self._once, pool, send)
+        return reply
 
     async def _once(self, pool: Pool, send: Callable[[Server], Awaitable[Reply]]) -> Reply:
         alone = self._faults >= self._patience.suspicious
@@ -98,6 +99,8 @@ async def alive(pool: Pool, patience: Patience) -> None:
                 await server.client.models()
             except Again:
                 continue
+            except Refused:
+                return  # it answers
             return
         if time.monotonic() > ends:
             raise unavailable("gone")
