@@ -21,6 +21,7 @@ from medgemma_cli.commands.export import export
 from medgemma_cli.commands.plan import plan
 from medgemma_cli.commands.rules import rules
 from medgemma_cli.commands.run import run
+from medgemma_cli.commands.serve import serve
 from medgemma_cli.commands.status import status
 from medgemma_cli.commands.tune import tune
 from medgemma_cli.commands.verify import verify
@@ -48,6 +49,7 @@ app.command("run", no_args_is_help=True)(run)
 app.command("plan", no_args_is_help=True)(plan)
 app.command("ask", no_args_is_help=True)(ask)
 app.command("batch", no_args_is_help=True)(batch)
+app.command("serve")(serve)
 app.command("check", no_args_is_help=True)(check)
 app.command("rules")(rules)
 app.command("status")(status)

@@ -73,6 +73,15 @@ def packaged_folder() -> Path:
     return inside if inside.is_dir() else Path(__file__).parent.parent / "prompts"
 
 
+def preamble() -> str:
+    """What every model reads before anything else.
+
+    Raises:
+        OSError, UnicodeDecodeError: the package is not whole.
+    """
+    return (packaged_folder() / PREAMBLE).read_text("utf-8").strip()
+
+
 def available() -> Iterator[Path]:
     """Every template that a name would find, sorted by name."""
     found: dict[str, Path] = {}
@@ -110,7 +119,7 @@ def load(name: str, *, system: str | None = None) -> Template:
     path = find(name)
     try:
         text = path.read_text("utf-8")
-        preamble = (packaged_folder() / PREAMBLE).read_text("utf-8").strip()
+        before = preamble()
     except (OSError, UnicodeDecodeError):
         raise ConfigError(f"{path}: cannot be read as UTF-8 text.", "Check the file.") from None
     header, body, body_line = _split(path, text)
@@ -131,7 +140,7 @@ def load(name: str, *, system: str | None = None) -> Template:
         why = "quotes of a prior document need one: {{ prior.text }} in the message"
         raise _bad(path, _line_of(header, "output"), why)
     own = system if system is not None else front.get("system", "")
-    full_system = f"{preamble}\n{own}".strip()
+    full_system = f"{before}\n{own}".strip()
     covers = tuple(front.get("covers", []))
     identity = [full_system, body, contract.json_schema, image_contract.json_schema, block]
     if covers:

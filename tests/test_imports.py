@@ -16,6 +16,8 @@ HEAVY = {"torch", "transformers", "PIL", "numpy", "bitsandbytes", "llguidance", 
 HEAVY |= {"mammoth", "inscriptis", "striprtf", "lxml", "pyarrow"}
 HEAVY |= {"pypdfium2", "rouge_score", "sacrebleu", "nltk", "trl", "peft", "datasets", "pydicom"}
 HEAVY |= {"openslide"}
+HEAVY |= {"fastapi", "starlette", "uvicorn", "python_multipart", "runpod"}
+HEAVY |= {"httpx2", "tenacity"}
 LATE = HEAVY | {"jinja2", "yaml", "rich", "huggingface_hub", "dotenv", "psutil", "tokenizers"}
 
 _TELL = """
@@ -71,6 +73,7 @@ def roots(path: Path, *, top: bool) -> set[str]:
         ("eval", "qa", "--help"),
         ("tune", "--help"),
         ("export", "--help"),
+        ("serve", "--help"),
         ("--version",),
         ("templates",),
     ],

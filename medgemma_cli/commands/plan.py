@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from medgemma_cli import pairing
+    from medgemma_cli.commands.wiring import Batching, Servers
     from medgemma_cli.engines.base import Engine
     from medgemma_cli.forecast import Forecast, Resources, Summary
     from medgemma_cli.job import Job
@@ -79,6 +80,11 @@ def plan(
     revision: o.Revision = None,
     offline: o.Offline = False,
     engine: o.Engine = o.EngineChoice.local,
+    base_url: o.BaseUrl = None,
+    served_model: o.ServedModel = None,
+    allow_remote: o.AllowRemote = False,
+    request_timeout: o.RequestTimeout = 600.0,
+    structured: o.StructuredOption = o.Structured.schema,
     max_new_tokens: o.MaxNewTokens = None,
     min_new_tokens: o.MinNewTokens = 0,
     temperature: o.Temperature = 0.0,
@@ -95,6 +101,7 @@ def plan(
     from medgemma_cli import pairing
     from medgemma_cli.commands import wiring
     from medgemma_cli.commands.plan_report import Told, print_json, print_text
+    from medgemma_cli.engines.calls.about import UNKNOWN_WINDOW
     from medgemma_cli.forecast import summarise
     from medgemma_cli.job import Job
     from medgemma_cli.progress import reporter_for
@@ -127,11 +134,18 @@ def plan(
             "grammar": grammar,
             "deterministic": deterministic,
         }
-        made, checkpoint = (
-            _echo()
-            if engine == "echo"
-            else _local(model, revision, offline, reporter, max_attempts, adapter, options)
-        )
+        if engine == "server":
+            wiring.refuse_local(adapter, str(precision), batching)
+            servers = wiring.Servers(
+                base_url, served_model, allow_remote, request_timeout, structured
+            )
+            made, checkpoint = _served(servers, batching, grammar, max_attempts, reporter)
+        elif engine == "echo":
+            made, checkpoint = _echo()
+        else:
+            made, checkpoint = _local(
+                model, revision, offline, reporter, max_attempts, adapter, options
+            )
         made = wiring.taking_long(made, on_long)
         forecasts = list(_foresee(job, out, made, sources, reporter))
         summary = summarise(forecasts)
@@ -141,7 +155,15 @@ def plan(
             needs = _resources(job, made, checkpoint, summary, str(precision), device, lines)
     finally:
         reporter.end()
-    told = Told(forecasts, summary, needs, made.info.id, made.window, sources.skipped)
+    told = Told(
+        forecasts,
+        summary,
+        needs,
+        made.info.id,
+        made.window if made.window < UNKNOWN_WINDOW else None,
+        sources.skipped,
+        exact=engine != "server",
+    )
     (print_json if as_json else print_text)(told)
     raise typer.Exit(OK if needs is None or needs.fits else UNAVAILABLE)
 
@@ -182,6 +204,15 @@ def _echo() -> "tuple[Engine, Checkpoint | None]":
     from medgemma_cli.engines.echo import EchoEngine
 
     return EchoEngine(), None
+
+
+def _served(
+    servers: "Servers", batching: "Batching", grammar: bool, attempts: int, reporter: "Reporter"
+) -> "tuple[Engine, Checkpoint | None]":
+    """An engine that asks servers what they serve, and sends no document."""
+    from medgemma_cli.commands.wiring import make_server
+
+    return make_server(servers, batching, grammar, attempts, reporter), None
 
 
 def _local(

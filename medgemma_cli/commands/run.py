@@ -130,6 +130,13 @@ def run(
     offline: o.Offline = False,
     engine: o.Engine = o.EngineChoice.local,
     echo_delay: o.EchoDelay = 0.0,
+    base_url: o.BaseUrl = None,
+    served_model: o.ServedModel = None,
+    allow_remote: o.AllowRemote = False,
+    endpoint: o.Endpoint = None,
+    jobs: o.JobsOption = o.Jobs.sync,
+    request_timeout: o.RequestTimeout = 600.0,
+    structured: o.StructuredOption = o.Structured.schema,
     max_new_tokens: o.MaxNewTokens = None,
     min_new_tokens: o.MinNewTokens = 0,
     temperature: o.Temperature = 0.0,
@@ -212,6 +219,9 @@ def run(
         grammar=grammar,
         max_attempts=max_attempts,
         reporter=reporter,
+        servers=wiring.Servers(
+            base_url, served_model, allow_remote, request_timeout, structured, endpoint, jobs
+        ),
     )
     made = wiring.taking_long(made, on_long)
     raise typer.Exit(
