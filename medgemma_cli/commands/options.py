@@ -10,6 +10,7 @@ MODEL_PANEL = "Model"
 GENERATION_PANEL = "Generation"
 INPUT_PANEL = "Input"
 LEDGER_PANEL = "Ledger and log"
+RAY_PANEL = "Ray"
 
 
 def option(*names: str, panel: str | None = None, **settings: Any) -> Any:
@@ -34,6 +35,14 @@ class PrecisionChoice(StrEnum):
 
 class EngineChoice(StrEnum):
     """Engines."""
+
+    local = "local"
+    echo = "echo"
+    ray = "ray"
+
+
+class RayEngineChoice(StrEnum):
+    """What a replica can be."""
 
     local = "local"
     echo = "echo"
@@ -84,7 +93,35 @@ Device = Annotated[
 ]
 Engine = Annotated[
     EngineChoice,
-    option("--engine", panel=MODEL_PANEL, help="echo needs no model; its output is no summary."),
+    option(
+        "--engine",
+        panel=MODEL_PANEL,
+        help="echo needs no model; its output is no summary. ray: local, on many devices.",
+    ),
+]
+RayAddress = Annotated[
+    str | None,
+    option(
+        "--ray-address",
+        panel=RAY_PANEL,
+        help="auto, or host:port of a running cluster. Default: one of this machine alone.",
+    ),
+]
+Replicas = Annotated[
+    int, option("--replicas", panel=RAY_PANEL, min=1, help="How many engines there are.")
+]
+GpusPerReplica = Annotated[
+    float | None,
+    option(
+        "--gpus-per-replica",
+        panel=RAY_PANEL,
+        min=0,
+        help="0 for none, a fraction to share one. Default: 1 where the cluster has any.",
+    ),
+]
+RayEngine = Annotated[
+    RayEngineChoice,
+    option("--ray-engine", panel=RAY_PANEL, help="What a replica is; echo, to try a cluster."),
 ]
 EchoDelay = Annotated[
     float,
@@ -172,6 +209,14 @@ Quiet = Annotated[
 Verbose = Annotated[
     bool,
     option("--verbose", "-v", panel=LEDGER_PANEL, help="Name each document; a closing table."),
+]
+ShardOption = Annotated[
+    str | None,
+    option(
+        "--shard",
+        panel=LEDGER_PANEL,
+        help="i/n: one part of n of the documents, in a ledger of its own; then `medgemma merge`.",
+    ),
 ]
 FsyncOption = Annotated[
     Fsync,

@@ -119,6 +119,11 @@ def plan(
             if engine == "echo"
             else _local(model, revision, offline, reporter, max_attempts, adapter, options)
         )
+        if engine == "ray":
+            from medgemma_cli.engines.ray import RayEngine, RayOptions
+
+            # For its keys; it counts here, and no replica is started.
+            made = RayEngine(made, lambda: made, RayOptions())
         forecasts = list(_foresee(job, out, made, sources, reporter))
         summary = summarise(forecasts)
         needs = None

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from medgemma_cli.engines.base import Engine
     from medgemma_cli.job import Job
     from medgemma_cli.progress import Reporter
+    from medgemma_cli.sharding.split import Portion, Shard
     from medgemma_cli.totals import Totals
 
 DEFAULT_MODEL = "google/medgemma-1.5-4b-it"
@@ -121,6 +122,10 @@ def run(
     offline: o.Offline = False,
     engine: o.Engine = o.EngineChoice.local,
     echo_delay: o.EchoDelay = 0.0,
+    ray_address: o.RayAddress = None,
+    replicas: o.Replicas = 1,
+    gpus_per_replica: o.GpusPerReplica = None,
+    ray_engine: o.RayEngine = o.RayEngineChoice.local,
     max_new_tokens: o.MaxNewTokens = None,
     min_new_tokens: o.MinNewTokens = 0,
     temperature: o.Temperature = 0.0,
@@ -133,6 +138,7 @@ def run(
         o.option("--fresh", panel=o.LEDGER_PANEL, help="New ledger; the old goes to quarantine/."),
     ] = False,
     fsync: o.FsyncOption = o.Fsync.always,
+    shard: o.ShardOption = None,
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
 ) -> None:
@@ -159,11 +165,12 @@ def run(
         max_attempts=max_attempts,
         fsync=fsync == "always",
     )
+    part = wiring.make_shard(shard, fresh=fresh)
     files = _listed(files_from)
     discover.check_output_folder(paths or [], out, files)
     columns = wiring.make_columns(text_column, image_column, id_column, job.read_limits)
     discover.check_tables(paths or [], columns)
-    sources = discover.Discovery(
+    found = discover.Discovery(
         paths or [],
         readers.SUFFIXES,
         files=files,
@@ -173,11 +180,12 @@ def run(
         columns=columns,
         limit=limit,
     )
-    if next(iter(sources), None) is None:
+    if next(iter(found), None) is None:
         raise NoInputError(
-            f"No document was found{skipped_text(sources)}.",
+            f"No document was found{skipped_text(found)}.",
             "Give a folder, files or a glob; `medgemma run --help` lists the kinds.",
         )
+    sources = wiring.make_portion(found, part)
     reporter = reporter_for(quiet=quiet, verbose=verbose)
     made = wiring.make_engine(
         engine,
@@ -193,9 +201,11 @@ def run(
         grammar=grammar,
         max_attempts=max_attempts,
         reporter=reporter,
+        ray=wiring.make_ray(engine, ray_address, replicas, gpus_per_replica),
+        ray_engine=ray_engine,
     )
     raise typer.Exit(
-        _plan(job, out, made, sources, json_lines=json_lines, fresh=fresh)
+        _plan(job, out, made, sources, part, json_lines=json_lines, fresh=fresh)
         if dry_run
         else _execute(
             job,
@@ -203,6 +213,7 @@ def run(
             made,
             sources,
             reporter,
+            part,
             device=device,
             seconds=seconds,
             fresh=fresh,
@@ -235,8 +246,9 @@ def _execute(
     job: "Job",
     out: Path,
     engine: "Engine",
-    sources: "Discovery",
+    sources: "Discovery | Portion",
     reporter: "Reporter",
+    part: "Shard | None",
     *,
     device: str,
     seconds: float | None,
@@ -250,16 +262,17 @@ def _execute(
     from medgemma_cli.commands import wiring
     from medgemma_cli.commands.report import closing_table, final_line
     from medgemma_cli.commands.timekeeping import keep_time
-    from medgemma_cli.ledger import Attempts, Ledger
+    from medgemma_cli.ledger import Attempts
     from medgemma_cli.pipeline import Run
     from medgemma_cli.progress import emit
     from medgemma_cli.readers.pool import ReaderPool
     from medgemma_cli.signals import Stopper
 
     stopper = Stopper(seconds)
+    folder = wiring.make_folder(out, part, job, engine)
     with (
         stopper.watching(),
-        Ledger(out, fsync=job.fsync) as ledger,
+        folder as ledger,
         Attempts(ledger, trace=True) as attempts,
         ReaderPool() as reading,
     ):
@@ -284,18 +297,19 @@ def _execute(
         reporter.begin(_total(sources) if reporter.wants_total else None)
         try:
             totals = process.execute(sources)
+            folder.finish(sources, totals.left)
         finally:
             reporter.end()
     keep_time(engine, device, job, totals)
     if not quiet:
         elapsed = time.monotonic() - started
-        emit(final_line(totals, sources.skipped, out, elapsed), sys.stderr)
+        emit(final_line(totals, sources.skipped, out, elapsed, part), sys.stderr)
         if verbose:
             emit(closing_table(totals), sys.stderr)
     return exit_code(totals, fail_on, stopper.code)
 
 
-def _total(sources: "Discovery") -> int:
+def _total(sources: "Discovery | Portion") -> int:
     return sum(1 for _ in sources)
 
 
@@ -318,7 +332,8 @@ def _plan(
     job: "Job",
     out: Path,
     engine: "Engine",
-    sources: "Discovery",
+    sources: "Discovery | Portion",
+    part: "Shard | None",
     *,
     json_lines: bool,
     fresh: bool,
@@ -326,13 +341,13 @@ def _plan(
     import json
     from collections import Counter
 
+    from medgemma_cli.commands import wiring
     from medgemma_cli.display import visible
-    from medgemma_cli.ledger import Ledger
     from medgemma_cli.pipeline import Run
     from medgemma_cli.progress import SilentReporter, emit
 
     counts: Counter[str] = Counter()
-    with Ledger(out, read_only=True) as ledger:
+    with wiring.make_folder(out, part, job, engine, read_only=True) as ledger:
         if fresh:
             ledger.forget()
         for step in Run(job, ledger, engine, SilentReporter()).plan(sources):
