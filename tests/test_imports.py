@@ -14,7 +14,17 @@ PACKAGE = Path(medgemma_cli.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 HEAVY = {"torch", "transformers", "PIL", "numpy", "bitsandbytes", "llguidance", "accelerate"}
 HEAVY |= {"mammoth", "inscriptis", "striprtf", "lxml", "pyarrow"}
-HEAVY |= {"pypdfium2", "rouge_score", "sacrebleu", "nltk", "trl", "peft", "datasets", "pydicom", "ray"}
+HEAVY |= {
+    "pypdfium2",
+    "rouge_score",
+    "sacrebleu",
+    "nltk",
+    "trl",
+    "peft",
+    "datasets",
+    "pydicom",
+    "ray",
+}
 LATE = HEAVY | {"jinja2", "yaml", "rich", "huggingface_hub", "dotenv", "psutil", "tokenizers"}
 
 _TELL = """

@@ -240,7 +240,7 @@ class Crew:
         if self._fruitless >= _FRUITLESS * self._count:
             raise ModelUnavailableError(
                 "The replicas die before they answer anything.",
-                "See that medgemma-cli is on each node and that memory is enough; try fewer replicas.",
+                "See that medgemma-cli is on each node, with memory enough; try fewer replicas.",
             )
 
     def _accuse(self, prompt: Prompt) -> Iterator[Generation]:
