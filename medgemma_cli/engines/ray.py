@@ -264,6 +264,9 @@ def _own_cluster(options: RayOptions) -> dict[str, Any]:
 def _prepare_environment(*, local: bool) -> None:
     """What Ray reads when it is imported: no statistics, and nobody else in our cluster."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    if local:
+        # Ray's workers give way to all others; here they are what the run is for.
+        os.environ.setdefault("RAY_worker_niceness", "0")
     if local and "RAY_AUTH_MODE" not in os.environ:
         os.environ["RAY_AUTH_MODE"] = "token"
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
