@@ -64,7 +64,7 @@ class TwoNodes:
 
 
 class Mortal(EchoEngine):
-    """Its process dies at a document that begins with ``die``; at ``raise`` it raises what it reads."""
+    """Its process dies at a document that begins with ``die``; of ``raise``, it raises the text."""
 
     def _answer(self, prompt: Prompt) -> Generation:
         if prompt.document.startswith("die"):
