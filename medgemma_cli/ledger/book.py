@@ -249,11 +249,17 @@ class Ledger:
 
     def at(self, slot: str) -> Entry | None:
         """The current entry of a slot, here or below."""
-        return self.current.get(slot) or _merged(self.below and self.below.current.get(slot))
+        entry = self.current.get(slot)
+        if entry is None and self.below is not None:
+            entry = _merged(self.below.current.get(slot))
+        return entry
 
     def of(self, key: str) -> Entry | None:
         """The last entry with a key, here or below."""
-        return self.by_key.get(key) or _merged(self.below and self.below.by_key.get(key))
+        entry = self.by_key.get(key)
+        if entry is None and self.below is not None:
+            entry = _merged(self.below.by_key.get(key))
+        return entry
 
     # -- reading back -------------------------------------------------------------------------
 
@@ -294,4 +300,4 @@ class Ledger:
 
 
 def _merged(entry: Entry | None) -> Entry | None:
-    return entry and entry._replace(merged=True)
+    return entry._replace(merged=True) if entry is not None else None

@@ -88,11 +88,8 @@ class Part:
                 make_folder(self._out, fsync=self._fsync)
                 self._stack.callback(Lock(self._out, shared=True).release)
                 self._make()
-        try:
+        with opening(self._stack.close):
             self._open()
-        except BaseException:
-            self._stack.close()
-            raise
         return self._ledger
 
     def _make(self) -> None:
@@ -137,8 +134,8 @@ class Part:
             of=self._shard.of,
             complete=complete,
             settings=self._settings,
-            total=sources and sources.total,
-            listing=sources and sources.listing,
+            total=sources.total if sources else None,
+            listing=sources.listing if sources else None,
             taken=sources.taken if sources else 0,
             records=len(self._ledger.current),
             size=self._ledger.size,
