@@ -22,7 +22,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.12 …" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[demo,dev,dicom,eval,office,serve,server,slides,tables,tune]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[demo,dev,dicom,eval,office,ray,serve,server,slides,tables,tune]'
 	touch $@
 
 setup: $(VENV)/.ready  ## make the virtual environment and install

@@ -332,6 +332,12 @@ FAULTS: dict[str, Fault] = {
         "The process crashed on it three times; report the crash-… file of OUT/quarantine. To try "
         "again: --retry-failed --max-attempts 4.",
     ),
+    "replica_crashed": Fault(
+        "generate",
+        "failed",
+        "Its replica died three times with this document alone; see Ray's logs on that node, then "
+        "--retry-failed.",
+    ),
     "internal": Fault(
         "check",
         "failed",

@@ -11,6 +11,7 @@ SERVER_PANEL = "Server (--engine server)"
 GENERATION_PANEL = "Generation"
 INPUT_PANEL = "Input"
 LEDGER_PANEL = "Ledger and log"
+RAY_PANEL = "Ray"
 
 
 def option(*names: str, panel: str | None = None, **settings: Any) -> Any:
@@ -40,6 +41,14 @@ class EngineChoice(StrEnum):
     echo = "echo"
     server = "server"
     runpod = "runpod"
+    ray = "ray"
+
+
+class RayEngineChoice(StrEnum):
+    """What a replica can be."""
+
+    local = "local"
+    echo = "echo"
 
 
 class Jobs(StrEnum):
@@ -113,9 +122,33 @@ Engine = Annotated[
     option(
         "--engine",
         panel=MODEL_PANEL,
-        help="server: see --base-url; runpod: --endpoint. echo needs no model; its output is no "
-        "summary.",
+        help="server: see --base-url; runpod: --endpoint. ray: local, on many devices. echo needs "
+        "no model; its output is no summary.",
     ),
+]
+RayAddress = Annotated[
+    str | None,
+    option(
+        "--ray-address",
+        panel=RAY_PANEL,
+        help="auto, or host:port of a running cluster. Default: one of this machine alone.",
+    ),
+]
+Replicas = Annotated[
+    int, option("--replicas", panel=RAY_PANEL, min=1, help="How many engines there are.")
+]
+GpusPerReplica = Annotated[
+    float | None,
+    option(
+        "--gpus-per-replica",
+        panel=RAY_PANEL,
+        min=0,
+        help="0 for none, a fraction to share one. Default: 1 where the cluster has any.",
+    ),
+]
+RayEngine = Annotated[
+    RayEngineChoice,
+    option("--ray-engine", panel=RAY_PANEL, help="What a replica is; echo, to try a cluster."),
 ]
 EchoDelay = Annotated[
     float,
@@ -291,6 +324,14 @@ KeepViews = Annotated[
         "--keep-views",
         panel=LEDGER_PANEL,
         help="Keep what the model saw (slices, patches, pages) as a small JPEG beside the summary.",
+    ),
+]
+ShardOption = Annotated[
+    str | None,
+    option(
+        "--shard",
+        panel=LEDGER_PANEL,
+        help="i/n: one part of n of the documents, in a ledger of its own; then `medgemma merge`.",
     ),
 ]
 FsyncOption = Annotated[

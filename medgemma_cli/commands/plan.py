@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from medgemma_cli.commands import options as o
-from medgemma_cli.commands.run import DEFAULT_MODEL, skipped_text
-from medgemma_cli.errors import OK, UNAVAILABLE, NoInputError
+from medgemma_cli.commands.run import DEFAULT_MODEL
+from medgemma_cli.errors import OK, UNAVAILABLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from medgemma_cli import pairing
     from medgemma_cli.commands.wiring import Batching, Servers
     from medgemma_cli.engines.base import Engine
     from medgemma_cli.forecast import Forecast, Resources, Summary
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
     from medgemma_cli.models import Checkpoint
     from medgemma_cli.pairing.grouping import Sources
     from medgemma_cli.progress import Reporter
-    from medgemma_cli.readers.tables import Columns
     from medgemma_cli.records import Precision
 
 
@@ -99,7 +97,7 @@ def plan(
     Give it the same PATHS and options as `run`.
     """
     from medgemma_cli import pairing
-    from medgemma_cli.commands import wiring
+    from medgemma_cli.commands import inputs, wiring
     from medgemma_cli.commands.plan_report import Told, print_json, print_text
     from medgemma_cli.engines.calls.about import UNKNOWN_WINDOW
     from medgemma_cli.forecast import summarise
@@ -123,7 +121,15 @@ def plan(
     )
     columns = wiring.make_columns(text_column, image_column, id_column, job.read_limits)
     rule = None if pair_by is None else pairing.rule(pair_by, job.read_limits.encoding)
-    sources = _sources(paths, out, limit, include or [], exclude or [], columns, rule)
+    sources = inputs.find(
+        paths,
+        out,
+        include=include or [],
+        exclude=exclude or [],
+        columns=columns,
+        rule=rule,
+        limit=limit,
+    )
     reporter = reporter_for(quiet=quiet, verbose=False)
     try:
         batching = wiring.make_batching(batch_size, None, deterministic)
@@ -146,6 +152,8 @@ def plan(
             made, checkpoint = _local(
                 model, revision, offline, reporter, max_attempts, adapter, options
             )
+        if engine == "ray":
+            made = _on_ray(made)
         made = wiring.taking_long(made, on_long)
         forecasts = list(_foresee(job, out, made, sources, reporter))
         summary = summarise(forecasts)
@@ -168,42 +176,17 @@ def plan(
     raise typer.Exit(OK if needs is None or needs.fits else UNAVAILABLE)
 
 
-def _sources(
-    paths: list[str],
-    out: Path,
-    limit: int | None,
-    include: list[str],
-    exclude: list[str],
-    columns: "Columns | None",
-    rule: "pairing.Rule | None" = None,
-) -> "Sources":
-    from medgemma_cli import discover, pairing, readers
-
-    discover.check_output_folder(paths, out)
-    discover.check_tables(paths, columns)
-    sources: Sources = discover.Discovery(
-        paths,
-        readers.SUFFIXES,
-        include=include,
-        exclude=exclude,
-        out=out,
-        columns=columns,
-        limit=limit if rule is None else None,
-    )
-    if rule is not None:
-        sources = pairing.Pairs(sources, rule, limit)
-    if next(iter(sources), None) is None:
-        raise NoInputError(
-            f"No {'pair' if rule else 'document'} was found{skipped_text(sources)}.",
-            "Give a folder, files or a glob; `medgemma run --help` lists the kinds.",
-        )
-    return sources
-
-
 def _echo() -> "tuple[Engine, Checkpoint | None]":
     from medgemma_cli.engines.echo import EchoEngine
 
     return EchoEngine(), None
+
+
+def _on_ray(inner: "Engine") -> "Engine":
+    """For its keys: it counts here, and no replica is started."""
+    from medgemma_cli.engines.ray import RayEngine, RayOptions
+
+    return RayEngine(inner, lambda: inner, RayOptions())
 
 
 def _served(

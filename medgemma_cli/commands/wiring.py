@@ -3,7 +3,7 @@
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from medgemma_cli.errors import ConfigError, MissingExtraError, UsageError
 
@@ -21,12 +21,16 @@ if TYPE_CHECKING:
     from medgemma_cli.engines.base import Engine
     from medgemma_cli.engines.calls.jobs import How
     from medgemma_cli.engines.calls.structure import Level
+    from medgemma_cli.engines.ray import RayOptions
     from medgemma_cli.engines.server import ServerOptions
+    from medgemma_cli.job import Job
     from medgemma_cli.models import Checkpoint
     from medgemma_cli.progress import Reporter
     from medgemma_cli.readers import ReadLimits
     from medgemma_cli.readers.tables import Columns
     from medgemma_cli.records import Limits, Precision
+    from medgemma_cli.sharding.opening import Part, Whole
+    from medgemma_cli.sharding.split import Shard
     from medgemma_cli.templates import Template
 
 
@@ -87,18 +91,86 @@ def make_engine(
     max_attempts: int,
     reporter: "Reporter",
     servers: Servers | None = None,
+    ray: "RayOptions | None" = None,
+    ray_engine: str = "local",
 ) -> "Engine":
     """The engine asked for. Resolves the checkpoint and the adapter; loads nothing."""
-    if engine == "server":
+    if engine in ("server", "runpod"):
         if servers is None:
             raise UsageError("This command does not ask servers.", "Use --engine local.")
         refuse_local(adapter, str(precision), batching)
-        return make_server(servers, batching, grammar, max_attempts, reporter)
-    if engine == "runpod":
-        if servers is None:
-            raise UsageError("This command does not ask servers.", "Use --engine local.")
-        refuse_local(adapter, str(precision), batching)
-        return make_runpod(servers, batching, grammar, max_attempts, reporter)
+        make = make_server if engine == "server" else make_runpod
+        return make(servers, batching, grammar, max_attempts, reporter)
+    settings: dict[str, Any] = {
+        "model": model,
+        "revision": revision,
+        "adapter": adapter,
+        "offline": offline,
+        "precision": precision,
+        "double_quant": double_quant,
+        "device": device,
+        "batching": batching,
+        "echo_delay": echo_delay,
+        "grammar": grammar,
+    }
+    if engine == "ray":
+        made = _on_ray(ray, ray_engine, settings, reporter)
+    else:
+        made = _here(engine, reporter=reporter, **settings)
+    if made.constrains:
+        return made
+    from medgemma_cli.retrying import Retrying
+
+    return Retrying(made, max_attempts)
+
+
+def _on_ray(
+    ray: "RayOptions | None", inner: str, settings: dict[str, Any], reporter: "Reporter"
+) -> "Engine":
+    """Engines as `_here` makes them, on every node from the same folders and revision."""
+    from functools import partial
+
+    from medgemma_cli.engines.ray import RayEngine, RayOptions
+
+    here = _here(inner, reporter=reporter, **settings)
+    model, adapter = settings["model"], settings["adapter"]
+    there = settings | {
+        "model": os.path.abspath(model) if os.path.isdir(model) else model,
+        "adapter": adapter and adapter.absolute(),
+        "revision": here.info.revision or settings["revision"],
+    }
+    return RayEngine(
+        here,
+        partial(replica, inner, **there),
+        ray or RayOptions(),
+        step=reporter.step,
+        tokens=reporter.tokens,
+    )
+
+
+def replica(engine: str, **settings: Any) -> "Engine":
+    """The engine of a replica, made on its node; tells nobody of its steps."""
+    from medgemma_cli.progress import SilentReporter
+
+    return _here(engine, reporter=SilentReporter(), **settings)
+
+
+def _here(
+    engine: str,
+    *,
+    model: str,
+    revision: str | None,
+    adapter: Path | None,
+    offline: bool,
+    precision: str,
+    double_quant: bool,
+    device: str,
+    batching: Batching,
+    echo_delay: float,
+    grammar: bool,
+    reporter: "Reporter",
+) -> "Engine":
+    """An engine in this process."""
     if engine == "echo":
         from medgemma_cli.engines.echo import EchoEngine
 
@@ -117,12 +189,7 @@ def make_engine(
         grammar=grammar,
         adapter=find_adapter(adapter, checkpoint, reporter),
     )
-    made = LocalEngine(checkpoint, options, step=reporter.step, tokens=reporter.tokens)
-    if made.constrains:
-        return made
-    from medgemma_cli.retrying import Retrying
-
-    return Retrying(made, max_attempts)
+    return LocalEngine(checkpoint, options, step=reporter.step, tokens=reporter.tokens)
 
 
 def taking_long(engine: "Engine", on_long: "OnLong") -> "Engine":
@@ -376,3 +443,29 @@ def make_gate(names: list[str]) -> set[str]:
             "--fail-on takes failed, flagged, or the name of a rule.", "See `medgemma rules`."
         )
     return set(names)
+
+
+def make_folder(
+    out: Path, part: "Shard | None", job: "Job", engine: "Engine", *, read_only: bool = False
+) -> "Whole | Part":
+    """The output folder, or the shard's place in it; nothing is opened yet."""
+    from medgemma_cli import identity
+    from medgemma_cli.longdocs import rule_of
+    from medgemma_cli.sharding.opening import Part, Whole
+
+    if part is None:
+        return Whole(out, fsync=job.fsync, read_only=read_only)
+    asked = [job.settings(engine.identity), list(job.read_limits), rule_of(engine)]
+    settings = identity.digest(asked)
+    return Part(out, part, settings, fsync=job.fsync, read_only=read_only)
+
+
+def make_ray(
+    engine: str, address: str | None, replicas: int, gpus: float | None
+) -> "RayOptions | None":
+    """Where the replicas of `--engine ray` are, and how many."""
+    if engine != "ray":
+        return None
+    from medgemma_cli.engines.ray import RayOptions
+
+    return RayOptions(address, replicas, gpus)

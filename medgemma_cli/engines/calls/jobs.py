@@ -6,7 +6,7 @@ keeps inputs and outputs for a while; whoever uses this has said `--allow-remote
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any, Literal
 
 from medgemma_cli.engines.calls import replies
@@ -51,7 +51,7 @@ class JobsClient(Client):
         """
         return replies.reply(await self._job({"openai_route": CHAT, "openai_input": body}))
 
-    async def pieces(self, body: dict[str, Any]) -> AsyncIterator[str | Reply]:
+    async def pieces(self, body: dict[str, Any]) -> AsyncGenerator[str | Reply, None]:
         """The answer in one piece: jobs are not streamed.
 
         Raises:
