@@ -13,7 +13,7 @@ from outcomes import contents, lines
 from sharding.conftest import Medgemma
 from sharding.test_shards import OUT, sharded
 
-from medgemma_cli import summaries
+from medgemma_cli import summaries, views
 from medgemma_cli.errors import ConfigError, StorageError
 from medgemma_cli.ledger import Ledger
 from medgemma_cli.sharding import clearing, folders, joining
@@ -229,6 +229,7 @@ def _kill_at(patch: pytest.MonkeyPatch, where: str, number: int) -> None:
         "sync": (Ledger, "sync"),
         "note": (folders, "write_merge"),
         "summaries": (summaries, "write"),
+        "sheets": (views, "is_free"),
         "clear": (clearing, "clear"),
         "unlink": (Path, "unlink"),
         "rest": (clearing, "clear_rest"),
