@@ -139,12 +139,12 @@ def test_long_documents_are_asked_for_the_same_way(medgemma: Medgemma, visits: P
 
 def test_a_long_document_in_a_shard(medgemma: Medgemma, visits: Path) -> None:
     """In parts, once; merged, it stands, though its key was known only when it was read."""
-    long = " ".join(f"On day {day} she coughed less than before." for day in range(200))
+    long = " ".join(f"On day {day} she coughed less than before." for day in range(400))
     (visits / "long.md").write_text(long)
-    sharded(medgemma, 2, "--max-input-tokens", 1200)
+    sharded(medgemma, 2, "--max-input-tokens", 1500)
     assert medgemma("merge", OUT).code == 0
     (record,) = (line for line in lines(OUT) if line["source"] == "long.md")
     assert len(record["parts"]) > 1
     for more in ((), ("--shard", "1/2"), ("--shard", "2/2")):
-        done = medgemma("run", "papers", "-o", OUT, "--max-input-tokens", 1200, *more)
+        done = medgemma("run", "papers", "-o", OUT, "--max-input-tokens", 1500, *more)
         assert "nothing to do" in done.stderr or " 0 documents" in done.stderr

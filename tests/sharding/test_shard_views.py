@@ -108,10 +108,9 @@ def test_wanted_only_later(medgemma: Medgemma, scans: Path) -> None:
     """Records that are merged get their sheets by shards, without the model; texts stay."""
     medgemma("run", "papers", "-o", OUT)
     before = len(lines(OUT))
-    done = [
-        medgemma("run", "papers", "-o", OUT, "--shard", f"{i}/2", "--keep-views") for i in (1, 2)
-    ]
-    assert not any("generated;" in one.stderr and " 0 generated" not in one.stderr for one in done)
+    for i in (1, 2):
+        done = medgemma("run", "papers", "-o", OUT, "--shard", f"{i}/2", "--keep-views")
+        assert "generated" not in done.stderr.replace("0 generated", "")
     assert medgemma("merge", OUT).code == 0
     found = lines(OUT)
     assert len(found) == before + 3 and all(line["reused"] for line in found[before:])
