@@ -13,9 +13,7 @@ from medgemma_cli.engines.echo import EchoEngine
 from medgemma_cli.longdocs import MERGE, LongDocuments
 from medgemma_cli.records import Document, Generation, Limits, Prompt, Source
 
-TEXT = "\n".join(
-    f"On day {day} the patient took {day * 31} mg of drug {day}." for day in range(300)
-)
+TEXT = "\n".join(f"On day {day} she took {day * 31} mg of drug {day} twice." for day in range(500))
 
 
 class Crewed(EchoEngine):
@@ -57,7 +55,8 @@ def prompt_of(name: str, text: str) -> Prompt:
 def answered(engine: EchoEngine) -> dict[str, Generation]:
     """A long document between two short ones; each has one answer."""
     taking = LongDocuments(engine, "split", templates.load(MERGE))
-    asked = [prompt_of(name, text) for name, text in zip("abc", ("Cough.", TEXT, "Fever."))]
+    texts = {"a": "Cough.", "b": TEXT, "c": "Fever."}
+    asked = [prompt_of(name, text) for name, text in texts.items()]
     made = list(taking.generate(asked))
     assert sorted(one.id for one in made) == ["a", "b", "c"]
     return {one.id: one for one in made}
@@ -98,10 +97,7 @@ def test_a_replica_that_dies_in_a_part(fleet: Threads) -> None:
 def test_a_part_that_kills_every_replica(fleet: Threads) -> None:
     """Its document is given up, and the others are not."""
 
-    def always_at_the_end(handle: Handle) -> Any:
-        fleet.die(handle)
-
-    fleet.orders["On"] = always_at_the_end
+    fleet.orders["On"] = fleet.die
     made = answered(Crewed(fleet))
     assert made["b"].error == "replica_crashed"
     assert made["a"].error is None and made["c"].error is None
