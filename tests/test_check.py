@@ -58,7 +58,7 @@ def test_json_is_one_line(cli: Cli, folder: Path) -> None:
     done = cli("check", "source.txt", "bad.txt", "--json")
     found = json.loads(done.stdout)
     flag = found["flags"][0]
-    assert set(flag) == {"rule", "severity", "where", "value", "why", "span"}
+    assert set(flag) == {"rule", "severity", "where", "value", "why", "span", "document"}
     assert SOURCE[slice(*flag["span"])] == "Right"
     assert found["facts"]["contradicted"] == 1
     assert found["omissions"] == ["medication: lisinopril"]

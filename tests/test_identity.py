@@ -28,12 +28,15 @@ OTHER_LIMITS: dict[str, Any] = {
     "temperature": 0.5,
     "top_p": 0.9,
     "seed": 1,
+    "max_input_tokens": 900,
 }
 OTHER_READ_LIMITS: dict[str, Any] = {
     "max_bytes": 1,
     "max_pixels": 1,
     "encoding": "cp1252",
     "max_pages": 1,
+    "max_slide_bytes": 1,
+    "seed": 1,
 }
 
 
@@ -135,7 +138,7 @@ def test_the_schema_of_records_is_part_of_the_settings() -> None:
         "template": "t" * 64,
         "question": None,
         "model": MODEL,
-        "generation": Limits().model_dump(),
+        "generation": Limits().model_dump(exclude_none=True),
     }
     assert settings_of() == digest(value)
     assert settings_of() != digest(value | {"schema": "medgemma.record/2"})

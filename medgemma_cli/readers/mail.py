@@ -119,5 +119,5 @@ def _text(part: "EmailMessage", limits: ReadLimits) -> str:
     charset = part.get_content_charset() or limits.encoding or "utf-8"
     try:
         return data.decode("utf-8" if charset == "us-ascii" else charset)
-    except (UnicodeError, LookupError):
+    except (ValueError, LookupError):  # of a name with a NUL in it, too
         raise DocumentError("encoding") from None

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from inscriptis.model.config import ParserConfig
 
 MEDIA_TYPES = {".html": "text/html", ".htm": "text/html"}
-VERSION = "web/1"
+VERSION = "web/2"
 LIBRARIES = ("inscriptis", "lxml")
 _HEAD = 4096  # bytes in which a page says what its encoding is; browsers look at 1024
 _CHARSET = re.compile(
@@ -32,6 +32,8 @@ _BLOCKS = re.findall(
     "pre search section summary ul",
 )
 _BLANK = re.compile(r"\n{4,}")
+# No character of XML 1.0 (section 2.2), which lxml holds to where it writes: a page may have them.
+_UNWRITABLE = re.compile("[\x01-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 
 
 def read(data: bytes, limits: ReadLimits) -> Content:
@@ -75,6 +77,7 @@ def convert(markup: str) -> tuple[str, tuple[str, ...]]:
         raise DocumentError("no_converter") from None
     if "\0" in markup:
         raise DocumentError("not_text")  # libxml2 would end there
+    markup = _UNWRITABLE.sub(" ", markup)
     # Comments and processing instructions take the text after them with them in Inscriptis.
     parser = html.HTMLParser(
         encoding="utf-8", no_network=True, remove_comments=True, remove_pis=True

@@ -14,6 +14,7 @@ import dicom_kit
 import numpy as np
 import pytest
 import seeds
+import slide_kit
 from damage import damaged
 from hypothesis import HealthCheck, given, settings
 
@@ -27,9 +28,9 @@ from medgemma_cli.readers.tables import Columns
 from medgemma_cli.records import Document, Row, Source
 
 TORTURE = int(os.environ.get("MEDGEMMA_TORTURE", "1")) > 1
-INPUTS = 9_400 if TORTURE else 235  # of files; and a few of tables and series
+INPUTS = 9_400 if TORTURE else 235  # of files; and a few of tables, series and slides
 LIMITS = ReadLimits(max_bytes=1_000_000, max_pixels=4_000_000, max_pages=50)
-TABLES, PARQUETS, SERIES = (300, 150, 150) if TORTURE else (40, 3, 4)
+TABLES, PARQUETS, SERIES, SLIDES = (300, 150, 150, 300) if TORTURE else (40, 3, 4, 4)
 TABLE_SECONDS = 60
 TABLE_BYTES = 300 << 20
 TARGETS = seeds.targets()
@@ -183,5 +184,32 @@ def test_damaged_series(pool: ReaderPool, tmp_path: Path) -> None:
             except DocumentError as error:
                 code = error.code
             assert code == "ok" or code in FAULTS.keys() - BAD, code
+
+    one()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_damaged_slides(pool: ReaderPool, tmp_path: Path) -> None:
+    """A pyramid whose header or pixels are damaged: patches, a plain picture, or a code."""
+    pixels = slide_kit.glass(2048, 1024, (0, 0, 896, 896))
+    sound = slide_kit.aperio(pixels, mpp=1.0, power=10)
+    place = tmp_path / "a.tiff"
+    limits = LIMITS._replace(max_slide_bytes=2 * len(sound), max_bytes=2 * len(sound))
+    place.write_bytes(sound)
+    whole = slide_kit.source(place)
+    assert pool.submit(whole, readers.load(whole, limits), limits).result(300).slide is not None
+
+    @settings(quick, max_examples=SLIDES)
+    @given(damaged((sound[:8] + b"%PIXELS%" + sound[len(sound) - 4096 :],)))
+    def one(data: bytes) -> None:
+        # Pixels are most of the file; damage is to be where something is read.
+        place.write_bytes(data.replace(b"%PIXELS%", sound[8 : len(sound) - 4096], 1))
+        source = slide_kit.source(place)
+        try:
+            code = "ok"
+            check(pool.submit(source, readers.load(source, limits), limits).result(300))
+        except DocumentError as error:
+            code = error.code
+        assert code == "ok" or code in FAULTS.keys() - BAD, code
 
     one()

@@ -118,6 +118,14 @@ def test_web_shows_what_a_browser_shows() -> None:
     assert found.text == "One two\nNa  140\nK   4.1"
 
 
+@pytest.mark.parametrize("sign", ["\x01", "\x0b", "\x0c", "\x1c", "\x1f", "\ufffe", "\uffff"])
+def test_web_with_signs_that_xml_has_not(sign: str) -> None:
+    """They stand for nothing that is seen; beside a table they ended the reader once."""
+    page = f"<p>Dry{sign}cough<table><tr><td>Na<td>140</table>{sign}ul><li>a<li>b</ul>"
+    text = read(HTML, page.encode()).text
+    assert text.split() == ["Dry", "cough", "Na", "140", "ul>", "*", "a", "*", "b"]
+
+
 def test_web_fetches_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fault 105: pictures and frames are counted; no socket is made."""
     monkeypatch.setattr(socket, "socket", lambda *a, **k: pytest.fail("a socket"))
@@ -224,6 +232,7 @@ def test_mail_alternatives() -> None:
         (mail(f"{PLAIN}One")[:-10], "office_corrupt"),
         (mail(f"{PLAIN[:-2]}Content-Transfer-Encoding: base64\r\n\r\nQUJ"), "office_corrupt"),
         (mail(SCAN), "no_text"),
+        (mail("Content-Type: text/plain; charset=utf-\0\0\r\n\r\nOne"), "encoding"),
         (mail("Content-Type: text/plain; charset=klingon\r\n\r\nx"), "encoding"),
         (b"Subject: a\n\nSe\xf1ora", "encoding"),
         (b"Subject: a\nContent-Type: application/pkcs7-mime\n\nAAAA", "office_encrypted"),

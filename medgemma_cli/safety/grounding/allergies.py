@@ -108,8 +108,8 @@ def _of_sentence(text: Analysis, sentence: Sentence, own: list[Allergy]) -> Iter
         state = text.bits[allergy.first]
         if state & (context.NEGATED | context.FAMILY | context.ASKED | context.HYPOTHETICAL):
             continue
-        if i and allergy.first == own[i - 1].last and own[i - 1].first != allergy.first:
-            continue  # "sulfonamide antibiotic" is one
+        if i and _is_one(text, own[i - 1], allergy):
+            continue
         if (
             (listed and _leads(text, sentence.first, allergy))
             or any(_reaches(text, cue, allergy) for cue in cues)
@@ -118,7 +118,19 @@ def _of_sentence(text: Analysis, sentence: Sentence, own: list[Allergy]) -> Iter
             yield allergy._replace(sure=not state & context.POSSIBLE)
 
 
-_LONGEST_LIST = 10_000
+def _is_one(text: Analysis, before: Allergy, allergy: Allergy) -> bool:
+    """Whether two names are one substance: "sulfonamide antibiotic", but not on two lines."""
+    if allergy.first != before.last or before.first == allergy.first:
+        return False
+    return (
+        "\n" not in text.text[text.tokens[before.last - 1].end : text.tokens[allergy.first].start]
+    )
+
+
+_ROWS = 12
+_WORDS = re.compile(r"[^ \t*|:\r\n]")
+_MARKS = re.compile(r"[*|:]")
+_INDENT = re.compile(r"[^\r]")
 _SECTIONS = ("intolerances", "adverse reactions", "adverse drug reactions", "sensitivities")
 
 
@@ -131,21 +143,27 @@ def _is_listed(text: Analysis, sentence: Sentence) -> bool:
     section = sentence.section
     if ("allerg" not in section and section not in _SECTIONS) or sentence.start < sentence.opened:
         return False
-    if sentence.start - sentence.opened > _LONGEST_LIST:
-        return False  # and the cost does not grow with the text
-    above = text.text[sentence.opened : sentence.start].replace("\r", "")
-    lines = above.split("\n")
-    if lines[0].strip(" \t*|:"):
-        if any(not line.strip() for line in lines[1:-1]) or len(lines) > 12:
+    lines = text.lines
+    first, last = lines.at(sentence.opened), lines.at(sentence.start)
+    end = min(lines.end(first), sentence.start)
+    if _WORDS.search(text.text, sentence.opened, end):
+        if lines.has_empty(first + 1, last) or last - first >= _ROWS:
             return False
-        if len(lines) > 1:
-            return lines[-1] != "" or lines[-2].rstrip().endswith(",")
+        if last > first:
+            return _goes_on(text, sentence, max(lines.starts[last - 1], sentence.opened), last)
         return (
             sentence.last - sentence.first <= 7
             and ":" not in text.bases[sentence.first : sentence.last]
         )
-    filled = [i for i, line in enumerate(lines) if line.strip()]
-    return not filled or all(line.strip() for line in lines[filled[0] : -1])
+    marked = _MARKS.search(text.text, sentence.opened, end)
+    return not lines.has_empty(first if marked else lines.next_filled(first + 1), last)
+
+
+def _goes_on(text: Analysis, sentence: Sentence, above: int, line: int) -> bool:
+    """Whether a line belongs to the one above it: it is indented, or that ends with a comma."""
+    start = text.lines.starts[line]
+    indented = _INDENT.search(text.text, start, sentence.start)
+    return bool(indented) or text.text[above : start - 1].rstrip().endswith(",")
 
 
 def _leads(text: Analysis, first: int, allergy: Allergy) -> bool:

@@ -7,6 +7,7 @@ from functools import cached_property, lru_cache
 
 from medgemma_cli.safety.grounding import context, lexicon, quantities, words
 from medgemma_cli.safety.grounding.lexicon import Term
+from medgemma_cli.safety.grounding.lines import Lines
 from medgemma_cli.safety.grounding.readings import Quantity
 from medgemma_cli.safety.grounding.words import Sentence, Token
 
@@ -34,6 +35,11 @@ class Analysis:
     def bits(self) -> list[int]:
         """The cues that govern each token."""
         return context.assertions(self.tokens, self.sentences)
+
+    @cached_property
+    def lines(self) -> Lines:
+        """Where its lines are."""
+        return Lines(self.text)
 
     def terms_of(self, category: str) -> list[Term]:
         """The terms of one category, in order."""
