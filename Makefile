@@ -10,6 +10,9 @@ OUT ?= summaries
 MODEL ?= google/medgemma-1.5-4b-it
 # Test processes; each has one thread of arithmetic, or they would wait for each other.
 JOBS ?= 2
+# A file's tests share its fixtures. In order of name: by number of tests, xdist's way, the few
+# and long ones of `e2e` and `kill` come last, and one process ends long after the other.
+SPREAD := --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo summaries test test-all torture lint format bench image clean
@@ -34,10 +37,10 @@ summaries: setup  ## the incremental pipeline: only new and changed documents; m
 	$(MEDGEMMA) run $(IN) -o $(OUT) --model $(MODEL) --fail-on failed
 
 test: setup  ## the tests (about 20 minutes on 2 cores)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n $(JOBS) --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n $(JOBS) $(SPREAD)
 
 test-all: setup  ## the tests, the slow ones too
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) $(SPREAD)
 
 torture: setup  ## ten times as many kills as `make test`, five of a run with the demo model, 10,000 damaged files
 	MEDGEMMA_TORTURE=10 $(BIN)/python -m pytest tests/kill tests/fuzz tests/e2e/test_kill_demo.py

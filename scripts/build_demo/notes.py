@@ -23,7 +23,7 @@ from scripts.build_demo.facts import Fact, Patient, patient, review
 from scripts.build_demo.telling import tell
 
 _SHARES = {"summarize": 66, "handoff": 9, "labs": 8, "general": 10, "screen": 7}
-# The text alone, about 4 characters a token: what one processor core learns from in some 80 minutes.
+# The text alone, about 4 characters a token: some 80 minutes of learning for one core.
 _LONGEST = 8_000
 _CONSULTATIONS = 0.2
 
