@@ -14,6 +14,7 @@ import pytest
 from outcomes import Outcome, assert_whole, lines, wait_until
 from server_kit import FakeServer, serving
 
+from medgemma_cli.commands.wiring import RUNPOD_KEY, SERVER_KEY
 from medgemma_cli.readers import pool
 
 Cli = Callable[..., Any]
@@ -137,9 +138,10 @@ def test_bad_key(served: Callable[..., Outcome], folder: Path) -> None:
         assert server.paths == []
 
 
-def test_readers_do_not_get_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("variable", [SERVER_KEY, RUNPOD_KEY])
+def test_readers_do_not_get_the_key(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A decoder that is taken over finds no key in its environment."""
-    monkeypatch.setenv("MEDGEMMA_SERVER_API_KEY", KEY)
+    monkeypatch.setenv(variable, KEY)
     assert KEY not in str(pool._environment())
     assert "PATH" in pool._environment()
 

@@ -23,6 +23,7 @@ from medgemma_cli.engines.server import ServerEngine, ServerOptions
 from medgemma_cli.errors import UsageError
 from medgemma_cli.job import Job
 from medgemma_cli.ledger import Ledger
+from medgemma_cli.pairing import Pairs, rule
 from medgemma_cli.pipeline import Run
 from medgemma_cli.progress import SilentReporter
 from medgemma_cli.records import Limits, Record
@@ -42,14 +43,16 @@ def notes(tmp_path: Path) -> Path:
     return folder
 
 
-def run(engine: Engine, notes: Path, out: Path, name: str = "summarize") -> list[Record]:
+def run(
+    engine: Engine, notes: Path, out: Path, name: str = "summarize", sources: Any = None
+) -> list[Record]:
     """The records of the notes, by name."""
     template = templates.load(name)
     job = Job(template, Limits(max_new_tokens=template.max_new_tokens))
     kept: list[Record] = []
     with Ledger(out) as ledger:
         process = Run(job, ledger, engine, SilentReporter(), on_record=kept.append)
-        process.execute(Discovery([str(notes)], readers.SUFFIXES))
+        process.execute(sources or Discovery([str(notes)], readers.SUFFIXES))
     return sorted(kept, key=lambda record: record.source)
 
 
@@ -71,6 +74,20 @@ def test_the_server_says_which_weights_it_has(echo: Serving) -> None:
     says = echo.get("/v1/models").json()["data"][0]
     assert made.identity["says"]["root"] == says["root"] and len(says["root"]) == 64
     assert made.window == EchoEngine.window
+
+
+def test_a_pair_over_http(echo: Serving, tmp_path: Path) -> None:
+    """Quotes of the earlier document and of the current one come from where they should."""
+    folder = tmp_path / "notes"
+    folder.mkdir()
+    (folder / "p_20240101.md").write_text(f"{NOTE}\nCough with sputum.\n")
+    (folder / "p_20240201.md").write_text(f"{NOTE}\nLeft knee swollen.\n")
+    sources = Pairs(Discovery([str(folder)], readers.SUFFIXES), rule(r"name:(?P<patient>.+)_(?P<date>\d{8})"))
+    there = Retrying(ServerEngine(ServerOptions((f"{echo.url}/v1",), patience=QUICK)), 2)
+    (near,) = run(EchoEngine(), folder, tmp_path / "near", "compare", sources)
+    (far,) = run(there, folder, tmp_path / "far", "compare", sources)
+    assert (far.output, far.quotes, far.flags) == (near.output, near.quotes, near.flags)
+    assert {quote.document for quote in far.quotes} == {"prior", "current"}
 
 
 class Jobs(ThreadingHTTPServer):
