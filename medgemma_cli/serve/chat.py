@@ -132,7 +132,9 @@ def _paired(message: Message) -> Message:
     fenced = [i for i, part in enumerate(parts) if i and parts[i - 1].kind == "fence"]
     found = [i for i in fenced if parts[i].kind == "document"]
     if len(found) != 2:
-        raise BadConversationError("quotes of a pair are asked for, and there are not two documents")
+        raise BadConversationError(
+            "quotes of a pair are asked for, and there are not two documents"
+        )
     parts[found[0]] = parts[found[0]].model_copy(update={"kind": "prior"})
     return message.model_copy(update={"parts": tuple(parts)})
 
@@ -219,7 +221,11 @@ def with_pictures(talk: Conversation, key: str, images: Document | None) -> Docu
     """What the answer is checked against: the texts, and the pictures that were read with them."""
     asked = talk.prompt(key)
     current = _document(asked.document, key, images)
-    return current.model_copy(update={"prior": _document(asked.prior, key)}) if asked.prior else current
+    return (
+        current.model_copy(update={"prior": _document(asked.prior, key)})
+        if asked.prior
+        else current
+    )
 
 
 def _document(text: str, key: str, images: Document | None = None) -> Document:

@@ -82,7 +82,9 @@ def test_a_pair_over_http(echo: Serving, tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "p_20240101.md").write_text(f"{NOTE}\nCough with sputum.\n")
     (folder / "p_20240201.md").write_text(f"{NOTE}\nLeft knee swollen.\n")
-    sources = Pairs(Discovery([str(folder)], readers.SUFFIXES), rule(r"name:(?P<patient>.+)_(?P<date>\d{8})"))
+    sources = Pairs(
+        Discovery([str(folder)], readers.SUFFIXES), rule(r"name:(?P<patient>.+)_(?P<date>\d{8})")
+    )
     there = Retrying(ServerEngine(ServerOptions((f"{echo.url}/v1",), patience=QUICK)), 2)
     (near,) = run(EchoEngine(), folder, tmp_path / "near", "compare", sources)
     (far,) = run(there, folder, tmp_path / "far", "compare", sources)
