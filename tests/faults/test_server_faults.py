@@ -23,6 +23,12 @@ GENERAL = ("-t", "general", "--engine", "server")
 
 
 @pytest.fixture
+def cli(forked: Cli) -> Cli:
+    """Nothing here depends on how Python starts."""
+    return forked
+
+
+@pytest.fixture
 def served(cli: Cli, tmp_path: Path) -> Callable[..., Outcome]:
     """`medgemma run … -o out --engine server --base-url …` with the `general` template."""
 
