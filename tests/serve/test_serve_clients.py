@@ -211,19 +211,30 @@ def test_what_is_no_endpoint(name: str | None) -> None:
         endpoint_url(name)
 
 
-def test_the_command_line_asks_a_server(echo: Serving, cli: Any) -> None:
+def test_the_command_line_asks_a_server(echo: Serving, forked: Any) -> None:
     """`medgemma ask --engine server` at the warm engine: the answer alone on standard output."""
-    made = cli("ask", "Which drug?", "--engine", "server", "--base-url", echo.url, input=NOTE)
+    made = forked("ask", "Which drug?", "--engine", "server", "--base-url", echo.url, input=NOTE)
     assert made.returncode == 0, made.stderr
     assert made.stdout.strip() == NOTE
 
 
-def test_the_command_line_asks_an_endpoint(jobs: Any, cli: Any) -> None:
-    """`medgemma ask --engine runpod`, with the key from the environment; without an endpoint, 2."""
+def test_the_command_line_asks_an_endpoint(jobs: Any, forked: Any, notes: Path) -> None:
+    """`ask`, `plan` and `doctor` with `--engine runpod` and the key from the environment, where
+    nothing is counted or checked of a model here; without an endpoint, 2, and 69 of `doctor`."""
     server = jobs()
-    asked = ("ask", "Which drug?", "--engine", "runpod")
+    there = ("--engine", "runpod", "--base-url", server.url)
     env = {"RUNPOD_API_KEY": "secret-of-mine"}
-    made = cli(*asked, "--base-url", server.url, "--jobs", "async", input=NOTE, env=env)
+    made = forked("ask", "Which drug?", *there, "--jobs", "async", input=NOTE, env=env)
     assert made.returncode == 0 and made.stdout.strip() == NOTE, made.stderr
+    asked = len(server.jobs)
+    planned = json.loads(forked("plan", notes, *there, "--json", env=env).stdout)
+    assert planned["model"] == "served" and planned["prompt_tokens_exact"] is False
+    assert planned["actions"] == {"infer": 3} and planned["resources"] is None
+    looked = forked("doctor", *there, env=env)
+    assert looked.returncode == 0 and "model served" in looked.stdout, looked.stdout
+    assert "torch" not in looked.stdout and "RUNPOD_API_KEY is set" in looked.stdout
+    assert len(server.jobs) == asked + 2  # no document: each asked for the models
     assert server.keys == {"Bearer secret-of-mine"}
-    assert cli(*asked, input=NOTE).returncode == 2
+    bare = ("--engine", "runpod")
+    codes = [forked(*one, *bare, input=NOTE).returncode for one in (("ask", "?"), ("plan", notes))]
+    assert codes == [2, 2] and forked("doctor", *bare).returncode == 69

@@ -88,7 +88,7 @@ def canaries(url: str) -> None:
     httpx2.get(f"{url}/{CANARY}", headers=KNOWN)
 
 
-def test_it_serves_and_stops(start: Start, cli: Callable[..., Any], tmp_path: Path) -> None:
+def test_it_serves_and_stops(start: Start, forked: Callable[..., Any], tmp_path: Path) -> None:
     """With a key: 401 without it, answers with it. Its port is taken: 73, though the model named
     does not exist. SIGTERM finishes the request that is inside and ends it with 0. No file but
     the log is there then, and the log has one line, without the key or a word of any request."""
@@ -101,7 +101,7 @@ def test_it_serves_and_stops(start: Start, cli: Callable[..., Any], tmp_path: Pa
     assert httpx2.get(url, headers=KNOWN, timeout=300).status_code == 200
     canaries(server.url)
     port = server.url.rpartition(":")[2]
-    taken = cli("serve", "--port", port, "--model", "/nowhere/at/all")
+    taken = forked("serve", "--port", port, "--model", "/nowhere/at/all")
     assert taken.returncode == 73 and "--port" in taken.stderr
     with ThreadPoolExecutor(1) as threads:
         asked = threads.submit(run, server)
@@ -144,25 +144,25 @@ def test_others_need_a_key(host: str) -> None:
         running.bind(running.Address(host, 0))
 
 
-def test_others_need_a_key_on_the_command_line(cli: Callable[..., Any]) -> None:
+def test_others_need_a_key_on_the_command_line(forked: Callable[..., Any]) -> None:
     """2, and nothing listens."""
-    done = cli("serve", "--engine", "echo", "--host", "0.0.0.0")
+    done = forked("serve", "--engine", "echo", "--host", "0.0.0.0")
     assert done.returncode == 2 and "--api-key-file" in done.stderr
 
 
-def test_a_key_that_others_can_read(cli: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_key_that_others_can_read(forked: Callable[..., Any], tmp_path: Path) -> None:
     """78, and how to mend it."""
     path = tmp_path / "key"
     path.write_text(KEY)
     path.chmod(0o644)
-    done = cli("serve", "--engine", "echo", "--api-key-file", path)
+    done = forked("serve", "--engine", "echo", "--api-key-file", path)
     assert done.returncode == 78 and "chmod 600" in done.stderr and KEY not in done.stderr
 
 
-def test_a_model_that_is_not_there(cli: Callable[..., Any]) -> None:
+def test_a_model_that_is_not_there(forked: Callable[..., Any]) -> None:
     """69 or 78, as `run` says it, and nothing listens."""
-    done = cli("serve", "--port", "0", "--model", "/nowhere/at/all")
-    expected = cli("ask", "Anything there?", "--model", "/nowhere/at/all")
+    done = forked("serve", "--port", "0", "--model", "/nowhere/at/all")
+    expected = forked("ask", "Anything there?", "--model", "/nowhere/at/all")
     assert done.returncode == expected.returncode != 0
 
 
