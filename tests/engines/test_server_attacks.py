@@ -15,8 +15,8 @@ from medgemma_cli.records import Generation, Prompt
 
 def engine(*servers: FakeServer, **settings: Any) -> ServerEngine:
     """An engine that waits in milliseconds."""
-    urls = tuple(one.url for one in servers)
-    return ServerEngine(ServerOptions(urls=urls, patience=QUICK, **settings))
+    settings.setdefault("patience", QUICK)
+    return ServerEngine(ServerOptions(urls=tuple(one.url for one in servers), **settings))
 
 
 def prompts(count: int, **limits: Any) -> list[Prompt]:
@@ -77,7 +77,8 @@ def test_a_stream_without_an_end(part: bytes) -> None:
     with serving() as server:
         server.stream = writing(forever(part))  # type: ignore[method-assign]
         started = time.monotonic()
-        shown, last = streams(engine(server, timeout=2.0), prompt(max_new_tokens=10))
+        made = engine(server, timeout=1.0, patience=QUICK._replace(faults=2))
+        shown, last = streams(made, prompt(max_new_tokens=10))
         assert last.error == "server_failed" and time.monotonic() - started < 60
     assert len(shown) <= 10 * 200
 
