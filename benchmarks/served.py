@@ -3,13 +3,14 @@
     python benchmarks/served.py                       # 60 documents, 24 new tokens each
     python benchmarks/served.py --documents 6
 
-The documents are paragraphs of `raw/notes`, the template is `general`, decoding is greedy. Prints
-one JSON line: how many documents, how many with the same text, the seconds of each engine.
+The documents are paragraphs of `raw/notes`, the template is `general`, decoding is greedy. Both
+engines get the very same prompts: in two runs the marker of the fence, which is made of the
+document's key, would differ, since an engine is part of the key. Prints one JSON line: how many
+documents, how many with the same text and with as many tokens in the prompt, the seconds of each.
 """
 
 import argparse
 import json
-import subprocess
 import sys
 import tempfile
 import time
@@ -21,7 +22,12 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from serve_kit import plain_model, transformers_serve  # noqa: E402
 
-from medgemma_cli import models  # noqa: E402
+from medgemma_cli import models, templates  # noqa: E402
+from medgemma_cli.engines.base import Engine  # noqa: E402
+from medgemma_cli.engines.local import LocalEngine, LocalOptions  # noqa: E402
+from medgemma_cli.engines.server import ServerEngine, ServerOptions  # noqa: E402
+from medgemma_cli.readers.loading import sha256  # noqa: E402
+from medgemma_cli.records import Document, Generation, Limits, Prompt, Source  # noqa: E402
 
 
 def paragraphs(count: int) -> list[str]:
@@ -33,50 +39,55 @@ def paragraphs(count: int) -> list[str]:
     return list(kept)[:count]
 
 
-def run(folder: Path, out: Path, tokens: int, *options: str) -> tuple[dict[str, Any], float]:
-    """The records of one run, by source, and its seconds."""
-    command = [sys.executable, "-m", "medgemma_cli", "run", str(folder), "-o", str(out), "-q"]
-    fixed = ["--template", "general", "--max-new-tokens", str(tokens)]
+def prompt(text: str, tokens: int) -> Prompt:
+    """What the template `general` asks about a text, named by its hash."""
+    data = text.encode("utf-8")
+    document = Document(
+        source=Source(place="a.md", relative="a.md", origin="-"),
+        sha256=sha256(data),
+        bytes=len(data),
+        media_type="text/markdown",
+        text=text,
+        coverage={"characters": (len(text), len(text))},
+    )
+    limits = Limits(max_new_tokens=tokens)
+    return templates.render(templates.load("general"), document, sha256(data), limits)
+
+
+def answers(engine: Engine, asked: list[Prompt]) -> tuple[dict[str, Generation], float]:
+    """The generations, by name, and the seconds that they took, loading among them."""
     started = time.perf_counter()
-    done = subprocess.run([*command, *fixed, *options], cwd=ROOT, check=False)
-    seconds = time.perf_counter() - started
-    assert done.returncode in (0, 3), f"exit code {done.returncode}"
-    lines = (out / "records.jsonl").read_text("utf-8").splitlines()
-    return {record["source"]: record for record in map(json.loads, lines)}, seconds
-
-
-def keys(records: dict[str, Any]) -> set[str]:
-    """The keys of a run's records."""
-    return {record["key"] for record in records.values()}
+    made = {one.id: one for one in engine.generate(asked)}
+    assert set(made) == {one.id for one in asked}, "something was lost"
+    return made, time.perf_counter() - started
 
 
 def compare(documents: int, tokens: int, work: Path) -> dict[str, Any]:
-    """Both engines over the same documents."""
+    """Both engines on the same prompts."""
     found = models.fetch(models.resolve("demo"), lambda text, done, total: None).path
     assert found is not None
     model = plain_model(found, work / "model")
-    folder = work / "in"
-    folder.mkdir()
-    for number, text in enumerate(paragraphs(documents)):
-        (folder / f"{number:02}.md").write_text(text + "\n", "utf-8")
-    local, local_seconds = run(
-        folder, work / "local", tokens, "--model", str(model), "--precision", "fp32"
+    asked = [prompt(text, tokens) for text in paragraphs(documents)]
+    here = LocalEngine(
+        models.resolve(str(model)), LocalOptions(precision="fp32", device="cpu", batch_size=8)
     )
+    local, local_seconds = answers(here, asked)
     with transformers_serve(model) as url:
-        options = ("--engine", "server", "--base-url", url, "--served-model", str(model))
-        served, served_seconds = run(folder, work / "served", tokens, *options)
-    same = [name for name in local if local[name]["raw_text"] == served[name]["raw_text"]]
+        there = ServerEngine(ServerOptions(urls=(url,), model=str(model)))
+        served, served_seconds = answers(there, asked)
+        same_identity = here.identity == there.identity
+    texts = [name for name in local if local[name].text == served[name].text]
     counts = [
         name
         for name in local
-        if local[name]["usage"]["prompt_tokens"] == served[name]["usage"]["prompt_tokens"]
+        if local[name].usage.prompt_tokens == served[name].usage.prompt_tokens
     ]
     return {
         "documents": len(local),
-        "same_text": len(same),
+        "same_text": len(texts),
         "same_prompt_tokens": len(counts),
-        "different": sorted(set(local) - set(same)),
-        "keys_in_common": len(keys(local) & keys(served)),
+        "different": sorted(set(local) - set(texts)),
+        "same_identity": same_identity,
         "local_seconds": round(local_seconds),
         "served_seconds": round(served_seconds),
     }

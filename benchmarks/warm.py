@@ -5,7 +5,7 @@
 Cold is wall-clock time from the start of the process to the first byte on its standard output, the
 model's load within it. Warm is the same question to a running server: `request`, from sending it to
 the first piece of the answer, as a program sees it; `ask`, a whole `medgemma ask --engine server`
-process, where this version has that. Medians; the first of each is left out, since it fills caches.
+process. Medians; the first of each is left out, since it fills caches.
 """
 
 import argparse
@@ -96,12 +96,6 @@ def server(*options: str) -> Iterator[tuple[str, float]]:
         process.wait()
 
 
-def can_ask_servers() -> bool:
-    """Whether `medgemma ask` has an engine for servers."""
-    told = subprocess.run([*MEDGEMMA, "ask", "--help"], capture_output=True, text=True)
-    return "--base-url" in told.stdout
-
-
 def median(measure: Callable[[], float], repeats: int) -> dict[str, float]:
     """Of the repeats behind the first, with the least and the most."""
     taken = [measure() for _ in range(repeats + 1)][1:]
@@ -119,9 +113,8 @@ def measure(options: list[str], repeats: int) -> dict[str, dict[str, float]]:
     with server(*options) as (url, seconds):
         figures["server_start"] = {"once_s": round(seconds, 3)}
         figures["warm_request"] = median(lambda: first_piece(url), repeats)
-        if can_ask_servers():
-            there = ["--engine", "server", "--base-url", f"{url}/v1", *limits]
-            figures["warm_ask"] = median(lambda: first_byte("ask", QUESTION, *there), repeats)
+        there = ["--engine", "server", "--base-url", f"{url}/v1", *limits]
+        figures["warm_ask"] = median(lambda: first_byte("ask", QUESTION, *there), repeats)
     return figures
 
 

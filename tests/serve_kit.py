@@ -40,9 +40,12 @@ def transformers_serve(model: Path, *, patience: float = 900.0) -> Iterator[str]
         port = found.getsockname()[1]
     command = [str(Path(sys.executable).parent / "transformers"), "serve", str(model)]
     options = ["--dtype", "float32", "--device", "cpu", "--host", "127.0.0.1", "--port", str(port)]
+    # It answers /v1/models with 500 where the hub's cache is not there.
+    cache = model.parent / "cache"
+    cache.mkdir(exist_ok=True)
     process = subprocess.Popen(
         [*command, *options],
-        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(cache)},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

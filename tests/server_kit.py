@@ -68,6 +68,8 @@ class FakeServer:
 
     Attributes:
         asked: the bodies of all chat requests, in order; `headers` theirs.
+        inside: the bodies of requests that are under way; none whose answer has begun to leave,
+            so that a client that has one never meets its own last request here.
         answered: how often each document got a whole answer.
         most: the most requests that were under way at once.
     """
@@ -92,7 +94,7 @@ class FakeServer:
         self.make: Callable[[dict[str, Any]], str] = answer_to
         self.finish = "stop"
         self.most = 0
-        self._now = 0
+        self.inside: list[dict[str, Any]] = []
         self._lock = threading.Lock()
         self._http = _Quiet(("127.0.0.1", port), self._handler())
         self.port = self._http.server_address[1]
@@ -132,25 +134,30 @@ class FakeServer:
                     number = len(outer.asked)
                     outer.asked.append(body)
                     outer.headers.append(dict(self.headers))
-                    outer._now += 1
-                    outer.most = max(outer.most, outer._now)
+                    outer.inside.append(body)
+                    outer.most = max(outer.most, len(outer.inside))
                 try:
                     time.sleep(outer.delay)
                     fault = outer.fault(number, body)
+                    outer.leaves(body)
                     if fault is not None:
                         outer.wrong(self, fault)
                     elif body.get("stream"):
                         outer.stream(self, body)
                     else:
-                        outer.send(self, 200, outer.completion(body))
+                        made = outer.completion(body)
+                        # Before it leaves: whoever has it may count at once.
                         outer.answered[document_of(body)] += 1
+                        outer.send(self, 200, made)
                 except (BrokenPipeError, ConnectionResetError):
                     pass
-                finally:
-                    with outer._lock:
-                        outer._now -= 1
 
         return Handler
+
+    def leaves(self, body: dict[str, Any]) -> None:
+        """This very request is not under way any more."""
+        with self._lock:
+            self.inside[:] = [one for one in self.inside if one is not body]
 
     def completion(self, body: dict[str, Any]) -> dict[str, Any]:
         """A whole chat completion."""
@@ -183,10 +190,10 @@ class FakeServer:
             handler.wfile.flush()
         last = {"choices": [{"delta": {}, "finish_reason": self.finish}]}
         last |= {"usage": whole["usage"]} if self.usage else {}
+        self.answered[document_of(body)] += 1
         handler.wfile.write(b"data: " + json.dumps(last).encode() + b"\n\ndata: [DONE]\n\n")
         handler.wfile.flush()
         handler.close_connection = True
-        self.answered[document_of(body)] += 1
 
     def send(
         self,

@@ -14,9 +14,10 @@ from medgemma_cli.display import visible
 from medgemma_cli.errors import OK, UNAVAILABLE, MedgemmaError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from medgemma_cli.commands.wiring import Servers
+    from medgemma_cli.engines.server import ServerEngine
     from medgemma_cli.models import Checkpoint
     from medgemma_cli.records import Precision
 
@@ -41,22 +42,25 @@ def doctor(
     base_url: o.BaseUrl = None,
     served_model: o.ServedModel = None,
     allow_remote: o.AllowRemote = False,
+    endpoint: o.Endpoint = None,
     json_lines: Annotated[bool, typer.Option("--json", help="One JSON line a check.")] = False,
 ) -> None:
     """Check Python, libraries, device, memory and the model; say what to do about each problem.
 
-    With --engine server, the servers are checked in place of device, memory and model.
+    With --engine server or runpod, the servers are checked in place of device, memory and model.
     """
     import json
 
     from medgemma_cli.progress import emit
 
     problems = 0
-    checks = (
-        _server_checks(base_url, served_model, allow_remote)
-        if engine == "server"
-        else _checks(model, precision.value, device, revision)
-    )
+    if engine in ("server", "runpod"):
+        from medgemma_cli.commands.wiring import Servers
+
+        servers = Servers(base_url, served_model, allow_remote, endpoint=endpoint)
+        checks = _server_checks(servers, runpod=engine == "runpod")
+    else:
+        checks = _checks(model, precision.value, device, revision)
     for check in checks:
         problems += check.state == "problem"
         if json_lines:
@@ -74,33 +78,33 @@ def _python() -> Check:
     return Check("python", state, platform.python_version(), fix)
 
 
-def _server_checks(
-    base_url: str | None, model: str | None, allow_remote: bool
-) -> "Iterator[Check]":
+def _server_checks(servers: "Servers", *, runpod: bool) -> "Iterator[Check]":
     """Libraries, each server by itself, and whether they serve the same. No document is sent."""
     from medgemma_cli.commands import wiring
 
     yield _python()
     for name in ("httpx2", "tenacity"):
         yield _library(name, "pip install 'medgemma-cli[server]'")
-    has_key = bool(os.environ.get(wiring.SERVER_KEY))
-    yield Check("key", "ok", f"{wiring.SERVER_KEY} is {'set' if has_key else 'not set'}")
-    every = [url.strip() for url in (base_url or "").split(",") if url.strip()]
+    for variable in [wiring.SERVER_KEY, *([wiring.RUNPOD_KEY] if runpod else [])]:
+        told = "set" if os.environ.get(variable) else "not set"
+        yield Check("key", "ok", f"{variable} is {told}")
+    if runpod:
+        yield _server("endpoint", servers, wiring.runpod_engine)
+        return
+    every = [url.strip() for url in (servers.urls or "").split(",") if url.strip()]
     together = [",".join(every)] if len(every) > 1 else []
     for number, url in enumerate([*every, *together] if every else [""], 1):
         name = "servers" if number > len(every) > 0 else f"server {number}"
-        yield _server(name, wiring.Servers(url, model, allow_remote))
+        yield _server(name, servers._replace(urls=url), wiring.server_engine)
 
 
-def _server(name: str, servers: "Servers") -> Check:
-    from medgemma_cli.commands import wiring
+def _server(name: str, servers: "Servers", make: "Callable[..., ServerEngine]") -> Check:
+    from medgemma_cli.commands.wiring import Batching
     from medgemma_cli.engines.calls.about import UNKNOWN_WINDOW
-    from medgemma_cli.engines.server import ServerEngine
 
     notes: list[str] = []
     try:
-        options = wiring.server_options(servers, wiring.Batching(), grammar=True)
-        served = ServerEngine(options, note=notes.append).served()
+        served = make(servers, Batching(), True, notes.append).served()
     except MedgemmaError as error:
         return Check(name, "problem", error.message, error.next_step)
     window = f"{served.window:,}" if served.window < UNKNOWN_WINDOW else "not known"

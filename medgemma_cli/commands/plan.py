@@ -16,7 +16,6 @@ from medgemma_cli.errors import OK, UNAVAILABLE
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from medgemma_cli.commands.wiring import Batching, Servers
     from medgemma_cli.engines.base import Engine
     from medgemma_cli.forecast import Forecast, Resources, Summary
     from medgemma_cli.job import Job
@@ -83,6 +82,8 @@ def plan(
     allow_remote: o.AllowRemote = False,
     request_timeout: o.RequestTimeout = 600.0,
     structured: o.StructuredOption = o.Structured.schema,
+    endpoint: o.Endpoint = None,
+    jobs: o.JobsOption = o.Jobs.sync,
     max_new_tokens: o.MaxNewTokens = None,
     min_new_tokens: o.MinNewTokens = 0,
     temperature: o.Temperature = 0.0,
@@ -140,12 +141,14 @@ def plan(
             "grammar": grammar,
             "deterministic": deterministic,
         }
-        if engine == "server":
+        if engine in ("server", "runpod"):
             wiring.refuse_local(adapter, str(precision), batching)
             servers = wiring.Servers(
-                base_url, served_model, allow_remote, request_timeout, structured
+                base_url, served_model, allow_remote, request_timeout, structured, endpoint, jobs
             )
-            made, checkpoint = _served(servers, batching, grammar, max_attempts, reporter)
+            # It asks servers what they serve, and sends no document.
+            make = wiring.make_server if engine == "server" else wiring.make_runpod
+            made, checkpoint = make(servers, batching, grammar, max_attempts, reporter), None
         elif engine == "echo":
             made, checkpoint = _echo()
         else:
@@ -170,7 +173,7 @@ def plan(
         made.info.id,
         made.window if made.window < UNKNOWN_WINDOW else None,
         sources.skipped,
-        exact=engine != "server",
+        exact=engine not in ("server", "runpod"),
     )
     (print_json if as_json else print_text)(told)
     raise typer.Exit(OK if needs is None or needs.fits else UNAVAILABLE)
@@ -187,15 +190,6 @@ def _on_ray(inner: "Engine") -> "Engine":
     from medgemma_cli.engines.ray import RayEngine, RayOptions
 
     return RayEngine(inner, lambda: inner, RayOptions())
-
-
-def _served(
-    servers: "Servers", batching: "Batching", grammar: bool, attempts: int, reporter: "Reporter"
-) -> "tuple[Engine, Checkpoint | None]":
-    """An engine that asks servers what they serve, and sends no document."""
-    from medgemma_cli.commands.wiring import make_server
-
-    return make_server(servers, batching, grammar, attempts, reporter), None
 
 
 def _local(

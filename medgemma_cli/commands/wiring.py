@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from medgemma_cli.errors import ConfigError, MissingExtraError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import typer
 
     from medgemma_cli.adapters import Adapter
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from medgemma_cli.engines.calls.jobs import How
     from medgemma_cli.engines.calls.structure import Level
     from medgemma_cli.engines.ray import RayOptions
-    from medgemma_cli.engines.server import ServerOptions
+    from medgemma_cli.engines.server import ServerEngine, ServerOptions
     from medgemma_cli.job import Job
     from medgemma_cli.models import Checkpoint
     from medgemma_cli.progress import Reporter
@@ -226,15 +228,11 @@ def make_server(
 ) -> "Engine":
     """An engine of model servers, its answers judged. They are asked what they serve.
 
-    Raises:
-        UsageError: 2, no server is named. ConfigError: 78, the key is none.
-        MissingExtraError: 69, its packages are not there.
+    Raises: as `server_options`.
     """
-    from medgemma_cli.engines.server import ServerEngine
     from medgemma_cli.retrying import Retrying
 
-    options = server_options(servers, batching, grammar)
-    return Retrying(ServerEngine(options, note=reporter.note), attempts)
+    return Retrying(server_engine(servers, batching, grammar, reporter.note), attempts)
 
 
 def make_runpod(
@@ -242,10 +240,30 @@ def make_runpod(
 ) -> "Engine":
     """An engine of RunPod's jobs, its answers judged. Nothing is sent yet.
 
-    Raises: as `make_server`; UsageError: 2, no endpoint is named.
+    Raises: as `runpod_engine`.
+    """
+    from medgemma_cli.retrying import Retrying
+
+    return Retrying(runpod_engine(servers, batching, grammar, reporter.note), attempts)
+
+
+def server_engine(
+    servers: Servers, batching: Batching, grammar: bool, note: "Callable[[str], None]"
+) -> "ServerEngine":
+    """An engine of model servers. Raises as `server_options`."""
+    from medgemma_cli.engines.server import ServerEngine
+
+    return ServerEngine(server_options(servers, batching, grammar), note=note)
+
+
+def runpod_engine(
+    servers: Servers, batching: Batching, grammar: bool, note: "Callable[[str], None]"
+) -> "ServerEngine":
+    """An engine of RunPod's jobs.
+
+    Raises: as `server_options`; UsageError: 2, no endpoint is named.
     """
     from medgemma_cli.engines.runpod import RunpodEngine, endpoint_url
-    from medgemma_cli.retrying import Retrying
 
     # A base URL takes RunPod's place: the SDK's own server, or a proxy.
     given = servers if servers.urls else servers._replace(urls=endpoint_url(servers.endpoint))
@@ -253,13 +271,15 @@ def make_runpod(
     if options.key is None:
         options = replace(options, key=_key(RUNPOD_KEY))
     how: How = "async" if str(servers.jobs) == "async" else "sync"
-    return Retrying(RunpodEngine(options, how, note=reporter.note), attempts)
+    return RunpodEngine(options, how, note=note)
 
 
 def server_options(servers: Servers, batching: Batching, grammar: bool) -> "ServerOptions":
     """The options of a `ServerEngine`; the key comes from the environment alone.
 
-    Raises: as `make_server`.
+    Raises:
+        UsageError: 2, no server is named. ConfigError: 78, the key is none.
+        MissingExtraError: 69, its packages are not there.
     """
     from importlib.util import find_spec
 

@@ -315,8 +315,10 @@ class ServerEngine:
             try:
                 if shown is None:
                     reply = await server.client.chat(call.body())
+                    if len(reply.text) > call.longest:
+                        raise Again("fault")
                 else:
-                    reply = await shown.of(server.client, call.body())
+                    reply = await shown.of(server.client, call.body(), call.longest)
             except Refused:
                 if not call.lower():
                     raise

@@ -2,7 +2,8 @@
 
 What the user's turns say is data, as documents are: nothing in it can become a control token, and
 quotes are taken from it. Where a client of this program has put its fence around a document, that
-alone is the document, and what stands around it is the question.
+alone is the document, and what stands around it is the question. Where quotes of a pair are asked
+for, the first of its two fences is around the earlier document, as in the templates for pairs.
 """
 
 import hashlib
@@ -22,6 +23,7 @@ from medgemma_cli.records import (
     Message,
     Part,
     Prompt,
+    Source,
 )
 from medgemma_cli.safety.triage import triage_question
 from medgemma_cli.serve.bodies import ChatBody, ChatMessage, ImagePart
@@ -46,10 +48,8 @@ class Conversation(NamedTuple):
 
     @property
     def text(self) -> str:
-        """The documents of the user's turns."""
-        return Prompt(
-            id="", messages=self.messages, contract=self.contract, limits=self.limits
-        ).document
+        """The documents of the user's turns; of a pair the current one."""
+        return self.prompt("").document
 
     def refused(self) -> Flag | None:
         """Why the last turn must not go to a model. Fenced documents are not looked at."""
@@ -82,12 +82,12 @@ class Conversation(NamedTuple):
             hash=hashlib.sha256(system.encode("utf-8", "surrogatepass")).hexdigest(),
         )
 
-    def prompt(self, key: str, document: Document) -> Prompt:
-        """The whole prompt, with the pictures of the document."""
+    def prompt(self, key: str, images: tuple[Image, ...] = ()) -> Prompt:
+        """The whole prompt, with its pictures."""
         return Prompt(
             id=key,
             messages=self.messages,
-            images=document.images,
+            images=images,
             contract=self.contract,
             limits=self.limits,
         )
@@ -116,7 +116,27 @@ def conversation(body: ChatBody) -> Conversation:
     asked = body.response_format
     if asked is None or asked.json_schema is None or asked.type == "text":
         return plain
-    return plain._replace(contract=_contract(asked.json_schema.schema_, plain.text))
+    contract = _contract(asked.json_schema.schema_, plain.text)
+    if contracts.wants_pairs(contract.block):
+        messages[1] = _paired(messages[1])
+    return plain._replace(messages=tuple(messages), contract=contract)
+
+
+def _paired(message: Message) -> Message:
+    """The first turn, with the first of its two fenced documents as the earlier one.
+
+    Raises:
+        BadConversationError: it does not have two.
+    """
+    parts = list(message.parts)
+    fenced = [i for i, part in enumerate(parts) if i and parts[i - 1].kind == "fence"]
+    found = [i for i in fenced if parts[i].kind == "document"]
+    if len(found) != 2:
+        raise BadConversationError(
+            "quotes of a pair are asked for, and there are not two documents"
+        )
+    parts[found[0]] = parts[found[0]].model_copy(update={"kind": "prior"})
+    return message.model_copy(update={"parts": tuple(parts)})
 
 
 def _turns(messages: Sequence[ChatMessage]) -> tuple[str, list[tuple[Any, list[ChatMessage]]]]:
@@ -197,24 +217,28 @@ def _contract(schema: dict[str, Any], text: str) -> Contract:
         raise BadConversationError(f"the JSON Schema cannot be decoded: {why}") from None
 
 
-def with_pictures(text: str, key: str, images: Document | None) -> Document:
+def with_pictures(talk: Conversation, key: str, images: Document | None) -> Document:
     """What the answer is checked against: the texts, and the pictures that were read with them."""
-    source = images.source if images else None
-    from medgemma_cli.records import Source
+    asked = talk.prompt(key)
+    current = _document(asked.document, key, images)
+    return (
+        current.model_copy(update={"prior": _document(asked.prior, key)})
+        if asked.prior
+        else current
+    )
 
+
+def _document(text: str, key: str, images: Document | None = None) -> Document:
     place = f"request/{key[:12]}"
+    data = text.encode("utf-8", "surrogatepass")
     return Document(
-        source=source or Source(place=place, relative=place, origin="-"),
-        sha256=sha256(text.encode("utf-8", "surrogatepass")),
-        bytes=len(text.encode("utf-8", "surrogatepass")),
+        source=images.source if images else Source(place=place, relative=place, origin="-"),
+        sha256=sha256(data),
+        bytes=len(data),
         media_type="text/plain" if images is None else "multipart/mixed",
         text=text,
-        images=_all(images),
+        images=images.images if images else (),
         coverage={"characters": (len(text), len(text)), **(images.coverage if images else {})},
         degraded=images.degraded if images else (),
         header=images.header if images else {},
     )
-
-
-def _all(document: Document | None) -> tuple[Image, ...]:
-    return document.images if document else ()

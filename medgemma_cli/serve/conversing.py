@@ -104,14 +104,13 @@ class Talk:
         named = [(f"request{suffix_of(data)}", data) for data in talk.images]
         job = Job(talk.template(), talk.limits, service.limits)
         if not named:
-            document = with_pictures(talk.text, key, None)
-            yield Work(job, key, document, talk.prompt(key, document))
+            yield Work(job, key, with_pictures(talk, key, None), talk.prompt(key))
             return
         async with service.held(named) as pictures:
             if len(pictures.images) != len(named):
                 raise DocumentError("not_accepted")  # several in one file: whose slot is whose
-            document = with_pictures(talk.text, key, pictures)
-            yield Work(job, key, document, talk.prompt(key, document))
+            document = with_pictures(talk, key, pictures)
+            yield Work(job, key, document, talk.prompt(key, document.images))
 
     async def _record(self, work: Work, made: Generation) -> Record:
         """What the checks say. An answer outside its schema is the client's to judge.

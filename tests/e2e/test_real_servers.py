@@ -15,14 +15,14 @@ SERVER = os.environ.get("MEDGEMMA_TEST_SERVER", "")
 
 @pytest.mark.slow
 def test_transformers_serve_writes_the_same(demo_model: Path, tmp_path: Path) -> None:
-    """fp32, greedy: the text of the local engine for each document, under keys of its own."""
+    """fp32, greedy: the text of the local engine for each prompt, under an identity of its own."""
     if find_spec("fastapi") is None or find_spec("openai") is None:
         pytest.skip("transformers[serving] is not installed")
     import served
 
     found = served.compare(4, 12, tmp_path)
     assert found["documents"] == found["same_text"] == found["same_prompt_tokens"] == 4
-    assert found["keys_in_common"] == 0
+    assert found["same_identity"] is False
 
 
 @pytest.mark.skipif(not SERVER, reason="MEDGEMMA_TEST_SERVER names no server")

@@ -35,9 +35,9 @@ def test_twenty_at_once(command: str, tmp_path: Path) -> None:
             note = notes[number]
             if number % 2:
                 messages = [{"role": "user", "content": f"{note} Which drug?"}]
-                asked = {"messages": messages, "stream": True, "max_tokens": 12}
+                asked = {"messages": messages, "stream": True, "max_tokens": 4}
                 return httpx2.post(f"{url}/v1/chat/completions", json=asked, timeout=600)
-            body = {"text": note, "mode": "general", "max_new_tokens": 12}
+            body = {"text": note, "mode": "general", "max_new_tokens": 4}
             return httpx2.post(f"{url}/v1/run", json=body, timeout=600)
 
         with ThreadPoolExecutor(20) as threads:

@@ -368,12 +368,9 @@ def test_a_document_that_takes_the_others_down() -> None:
     with serving(delay=0.05) as server:
 
         def fault(number: int, body: dict[str, Any]) -> str | None:
-            poison = any("Document 3." in str(other) for other in under_way())
-            return "drop" if poison else None
-
-        def under_way() -> list[dict[str, Any]]:
             with server._lock:
-                return server.asked[-server._now :] if server._now else []
+                poison = any("Document 3." in str(other) for other in server.inside)
+            return "drop" if poison else None
 
         server.fault = fault
         found = answers(engine(server), prompts(8))

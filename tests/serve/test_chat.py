@@ -13,6 +13,7 @@ from medgemma_cli.serve.bodies import ChatBody
 from medgemma_cli.serve.chat import BadConversationError, conversation
 
 NAMES = [path.stem for path in sorted(templates.packaged_folder().glob("[!_]*.md"))]
+BEFORE = "Cough with sputum. Takes 2.5 mg of ramipril."
 NOTE = "Dry cough since Monday. No fever. Takes 5 mg of ramipril."
 
 
@@ -45,15 +46,36 @@ def test_a_templates_own_prompt_comes_back(name: str) -> None:
     template = templates.load(name)
     if "text" not in template.accepts:
         pytest.skip("takes no text")
-    sent = templates.render(template, document(NOTE), "k" * 64, Limits())
+    note = document(NOTE)
+    if template.pairs:
+        note = note.model_copy(update={"prior": document(BEFORE)})
+    sent = templates.render(template, note, "k" * 64, Limits())
     messages = [
         {"role": message.role, "content": "".join(part.text for part in message.parts)}
         for message in sent.messages
     ]
-    back = conversation(body(*messages))
+    asked = {"type": "text"}
+    if sent.contract.kind == "json":
+        asked = json_schema(json.loads(sent.contract.json_schema))
+    back = conversation(body(*messages, response_format=asked))
     assert back.messages == sent.messages
     assert back.text == NOTE
+    assert back.prompt("").prior == (BEFORE if template.pairs else "")
     assert back.refused() is None
+
+
+def json_schema(schema: Any) -> Any:
+    """A response format."""
+    return {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
+
+
+@pytest.mark.parametrize("fences", [0, 1, 3])
+def test_quotes_of_a_pair_need_a_pair(fences: int) -> None:
+    """Which of one or three documents were the earlier one, nobody could say."""
+    fenced = "".join(f"<<<0000000{i}\n{NOTE}\n0000000{i}>>>\n" for i in range(fences))
+    schema = json.loads(templates.load("compare").contract.json_schema)
+    with pytest.raises(BadConversationError, match="not two documents"):
+        conversation(body(user(f"Compare.\n{fenced}"), response_format=json_schema(schema)))
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -2,16 +2,18 @@
 
 import asyncio
 import importlib.util
+import os
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx2
 import pytest
+from outcomes import lines
 from serving import NOTE, Serving
 
 from medgemma_cli.serve.runpod_handler import ROUTE, make_handler
@@ -95,54 +97,79 @@ def test_jobs_at_once(echo: Serving) -> None:
     assert [one["record"]["raw_text"] for one in made] == [f"Case {i} coughs." for i in range(30)]
 
 
-def test_without_the_sdk(cli: Callable[..., Any], tmp_path: Path) -> None:
+def test_without_the_sdk(forked: Callable[..., Any], tmp_path: Path) -> None:
     """69 before a model is loaded, with what to install."""
     if SDK:
         pytest.skip("it is here")
-    done = cli("serve", "--runpod", "--engine", "echo")
+    done = forked("serve", "--runpod", "--engine", "echo")
     assert done.returncode == 69 and "medgemma-cli[runpod]" in done.stderr
 
 
-@pytest.fixture
-def sdk(tmp_path: Path, clean_env: dict[str, str]) -> Iterator[str]:
-    """The URL of the SDK's own server."""
+class Sdk(NamedTuple):
+    """The SDK's own server, and what it has said so far."""
+
+    url: str
+    log: Path
+
+
+@pytest.fixture(scope="module")
+def sdk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sdk]:
+    """One for all, since it takes long to start."""
     if not SDK:
         pytest.skip("the extra runpod is not installed")
+    folder = tmp_path_factory.mktemp("sdk")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     command = ["serve", "--runpod", "--runpod-port", str(port), "--engine", "echo"]
-    with (tmp_path / "log").open("w") as log:
+    with (folder / "log").open("w") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "medgemma_cli", *command],
-            cwd=tmp_path,
-            env=clean_env,
+            cwd=folder,
+            env={**os.environ, "HOME": str(folder)},
             stdout=log,
             stderr=log,
         )
-    url = f"http://localhost:{port}"
+    made = Sdk(f"http://localhost:{port}", folder / "log")
     ends = time.monotonic() + 300
     while time.monotonic() < ends:
         try:
-            httpx2.get(url + "/openapi.json", timeout=5)
+            httpx2.get(made.url + "/openapi.json", timeout=5)
             break
         except httpx2.HTTPError:
-            assert process.poll() is None, (tmp_path / "log").read_text()
+            assert process.poll() is None, made.log.read_text()
             time.sleep(0.2)
-    yield url
+    yield made
     process.terminate()
     process.wait(300)
 
 
-def test_the_sdks_own_server(sdk: str, tmp_path: Path) -> None:
+def test_the_sdks_own_server(sdk: Sdk) -> None:
     """A job at once, a job to be asked for later, one that is rejected, and one that makes no
     sense; its log has nothing of them."""
     asked = {"input": {"text": f"CANARY {NOTE}"}}
-    made = httpx2.post(sdk + "/runsync", json=asked, timeout=300).json()
+    made = httpx2.post(sdk.url + "/runsync", json=asked, timeout=300).json()
     assert made["status"] == "COMPLETED" and made["output"]["record"]["output"]["summary"]
-    begun = httpx2.post(sdk + "/run", json=asked, timeout=300).json()
-    done = httpx2.post(f"{sdk}/status/{begun['id']}", timeout=300).json()
+    begun = httpx2.post(sdk.url + "/run", json=asked, timeout=300).json()
+    done = httpx2.post(f"{sdk.url}/status/{begun['id']}", timeout=300).json()
     assert done["output"]["record"]["key"] == made["output"]["record"]["key"]
     for wrong in ({"text": " "}, {"CANARY": "CANARY"}):
-        made = httpx2.post(sdk + "/runsync", json={"input": wrong}, timeout=300).json()
+        made = httpx2.post(sdk.url + "/runsync", json={"input": wrong}, timeout=300).json()
         assert made["status"] == "COMPLETED"
-    assert "CANARY" not in (tmp_path / "log").read_text()
+    assert "CANARY" not in sdk.log.read_text()
+
+
+@pytest.mark.parametrize("how", ["sync", "async"])
+def test_the_client_at_the_sdks_own_server(
+    sdk: Sdk, forked: Callable[..., Any], notes: Path, tmp_path: Path, how: str
+) -> None:
+    """`run --engine runpod` writes what `run --engine echo` writes, once each, and is idle then."""
+    there = ("--engine", "runpod", "--base-url", sdk.url, "--jobs", how)
+    done = forked("run", notes, "-o", "far", *there)
+    assert done.returncode == 0, done.stderr
+    assert "nothing to do" in forked("run", notes, "-o", "far", *there).stderr
+    forked("run", notes, "-o", "near", "--engine", "echo")
+    far, near = (
+        {line["source"]: line["output"] for line in lines(tmp_path / out)}
+        for out in ("far", "near")
+    )
+    assert far == near and len(lines(tmp_path / "far")) == len(near) == 4

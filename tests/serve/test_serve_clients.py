@@ -23,6 +23,7 @@ from medgemma_cli.engines.server import ServerEngine, ServerOptions
 from medgemma_cli.errors import UsageError
 from medgemma_cli.job import Job
 from medgemma_cli.ledger import Ledger
+from medgemma_cli.pairing import Pairs, rule
 from medgemma_cli.pipeline import Run
 from medgemma_cli.progress import SilentReporter
 from medgemma_cli.records import Limits, Record
@@ -42,14 +43,16 @@ def notes(tmp_path: Path) -> Path:
     return folder
 
 
-def run(engine: Engine, notes: Path, out: Path, name: str = "summarize") -> list[Record]:
+def run(
+    engine: Engine, notes: Path, out: Path, name: str = "summarize", sources: Any = None
+) -> list[Record]:
     """The records of the notes, by name."""
     template = templates.load(name)
     job = Job(template, Limits(max_new_tokens=template.max_new_tokens))
     kept: list[Record] = []
     with Ledger(out) as ledger:
         process = Run(job, ledger, engine, SilentReporter(), on_record=kept.append)
-        process.execute(Discovery([str(notes)], readers.SUFFIXES))
+        process.execute(sources or Discovery([str(notes)], readers.SUFFIXES))
     return sorted(kept, key=lambda record: record.source)
 
 
@@ -71,6 +74,22 @@ def test_the_server_says_which_weights_it_has(echo: Serving) -> None:
     says = echo.get("/v1/models").json()["data"][0]
     assert made.identity["says"]["root"] == says["root"] and len(says["root"]) == 64
     assert made.window == EchoEngine.window
+
+
+def test_a_pair_over_http(echo: Serving, tmp_path: Path) -> None:
+    """Quotes of the earlier document and of the current one come from where they should."""
+    folder = tmp_path / "notes"
+    folder.mkdir()
+    (folder / "p_20240101.md").write_text(f"{NOTE}\nCough with sputum.\n")
+    (folder / "p_20240201.md").write_text(f"{NOTE}\nLeft knee swollen.\n")
+    sources = Pairs(
+        Discovery([str(folder)], readers.SUFFIXES), rule(r"name:(?P<patient>.+)_(?P<date>\d{8})")
+    )
+    there = Retrying(ServerEngine(ServerOptions((f"{echo.url}/v1",), patience=QUICK)), 2)
+    (near,) = run(EchoEngine(), folder, tmp_path / "near", "compare", sources)
+    (far,) = run(there, folder, tmp_path / "far", "compare", sources)
+    assert (far.output, far.quotes, far.flags) == (near.output, near.quotes, near.flags)
+    assert {quote.document for quote in far.quotes} == {"prior", "current"}
 
 
 class Jobs(ThreadingHTTPServer):
@@ -192,19 +211,30 @@ def test_what_is_no_endpoint(name: str | None) -> None:
         endpoint_url(name)
 
 
-def test_the_command_line_asks_a_server(echo: Serving, cli: Any) -> None:
+def test_the_command_line_asks_a_server(echo: Serving, forked: Any) -> None:
     """`medgemma ask --engine server` at the warm engine: the answer alone on standard output."""
-    made = cli("ask", "Which drug?", "--engine", "server", "--base-url", echo.url, input=NOTE)
+    made = forked("ask", "Which drug?", "--engine", "server", "--base-url", echo.url, input=NOTE)
     assert made.returncode == 0, made.stderr
     assert made.stdout.strip() == NOTE
 
 
-def test_the_command_line_asks_an_endpoint(jobs: Any, cli: Any) -> None:
-    """`medgemma ask --engine runpod`, with the key from the environment; without an endpoint, 2."""
+def test_the_command_line_asks_an_endpoint(jobs: Any, forked: Any, notes: Path) -> None:
+    """`ask`, `plan` and `doctor` with `--engine runpod` and the key from the environment, where
+    nothing is counted or checked of a model here; without an endpoint, 2, and 69 of `doctor`."""
     server = jobs()
-    asked = ("ask", "Which drug?", "--engine", "runpod")
+    there = ("--engine", "runpod", "--base-url", server.url)
     env = {"RUNPOD_API_KEY": "secret-of-mine"}
-    made = cli(*asked, "--base-url", server.url, "--jobs", "async", input=NOTE, env=env)
+    made = forked("ask", "Which drug?", *there, "--jobs", "async", input=NOTE, env=env)
     assert made.returncode == 0 and made.stdout.strip() == NOTE, made.stderr
+    asked = len(server.jobs)
+    planned = json.loads(forked("plan", notes, *there, "--json", env=env).stdout)
+    assert planned["model"] == "served" and planned["prompt_tokens_exact"] is False
+    assert planned["actions"] == {"infer": 3} and planned["resources"] is None
+    looked = forked("doctor", *there, env=env)
+    assert looked.returncode == 0 and "model served" in looked.stdout, looked.stdout
+    assert "torch" not in looked.stdout and "RUNPOD_API_KEY is set" in looked.stdout
+    assert len(server.jobs) == asked + 2  # no document: each asked for the models
     assert server.keys == {"Bearer secret-of-mine"}
-    assert cli(*asked, input=NOTE).returncode == 2
+    bare = ("--engine", "runpod")
+    codes = [forked(*one, *bare, input=NOTE).returncode for one in (("ask", "?"), ("plan", notes))]
+    assert codes == [2, 2] and forked("doctor", *bare).returncode == 69

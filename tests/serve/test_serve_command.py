@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,12 @@ import httpx2
 import pytest
 from serving import NOTE
 
+from medgemma_cli.errors import UsageError
+from medgemma_cli.serve import running
+
 KEY = "k" * 32
+KNOWN = {"Authorization": f"Bearer {KEY}"}
+CANARY = "CANARYPATIENT"
 Start = Callable[..., "Process"]
 
 
@@ -64,14 +70,53 @@ def start(tmp_path: Path, clean_env: dict[str, str]) -> Iterator[Start]:
         one.process.wait(10)
 
 
-def test_it_serves_and_stops(start: Start, tmp_path: Path) -> None:
-    """An answer; SIGTERM ends it with 0; no file but the log, and the log has one line."""
-    server = start()
-    made = httpx2.post(server.url + "/v1/run", json={"text": NOTE}, timeout=300)
-    assert made.status_code == 200
-    assert server.end() == 0
+def canaries(url: str) -> None:
+    """Good, bad and broken requests, with a canary in each."""
+    for settings in (
+        {"json": {"text": f"{CANARY} coughs."}},
+        {"json": {"text": 5, CANARY: CANARY}},
+        {"content": b"{" + CANARY.encode()},
+        {"json": {"text": "a", "mode": CANARY}},
+        {"json": {"image": CANARY}},
+    ):
+        asked: Any = {"headers": KNOWN, "timeout": 300, **settings}
+        assert httpx2.post(f"{url}/v1/run?{CANARY}={CANARY}", **asked).status_code in (
+            200,
+            400,
+            422,
+        )
+    httpx2.get(f"{url}/{CANARY}", headers=KNOWN)
+
+
+def test_it_serves_and_stops(start: Start, forked: Callable[..., Any], tmp_path: Path) -> None:
+    """With a key: 401 without it, answers with it. Its port is taken: 73, though the model named
+    does not exist. SIGTERM finishes the request that is inside and ends it with 0. No file but
+    the log is there then, and the log has one line, without the key or a word of any request."""
+    path = tmp_path.parent / f"{tmp_path.name}.key"
+    path.write_text(KEY)
+    path.chmod(0o600)
+    server = start("--api-key-file", str(path), "--echo-delay", "0.5")
+    url = server.url + "/v1/models"
+    assert httpx2.get(url, timeout=300).status_code == 401
+    assert httpx2.get(url, headers=KNOWN, timeout=300).status_code == 200
+    canaries(server.url)
+    port = server.url.rpartition(":")[2]
+    taken = forked("serve", "--port", port, "--model", "/nowhere/at/all")
+    assert taken.returncode == 73 and "--port" in taken.stderr
+    with ThreadPoolExecutor(1) as threads:
+        asked = threads.submit(run, server)
+        time.sleep(0.3)
+        server.process.send_signal(signal.SIGTERM)
+        assert asked.result().status_code == 200
+    assert server.process.wait(300) == 0
     assert [path.name for path in tmp_path.iterdir()] == ["log"]
-    assert server.said.count("\n") == 1
+    assert server.said.count("\n") == 1 and KEY not in server.said and CANARY not in server.said
+
+
+def run(server: Process) -> httpx2.Response:
+    """One request, with the key."""
+    asked = {"text": NOTE}
+    return httpx2.post(server.url + "/v1/run", json=asked, headers=KNOWN, timeout=300)
 
 
 def test_sigint_says_so(start: Start) -> None:
@@ -79,30 +124,11 @@ def test_sigint_says_so(start: Start) -> None:
     assert start().end(signal.SIGINT) == 130
 
 
-def test_sigterm_finishes_what_is_inside(start: Start) -> None:
-    """A request under way is answered; the next one is not let in."""
-    from concurrent.futures import ThreadPoolExecutor
-
-    server = start("--echo-delay", "1")
-    with ThreadPoolExecutor(1) as threads:
-        asked = threads.submit(
-            httpx2.post, server.url + "/v1/run", json={"text": NOTE}, timeout=300
-        )
-        time.sleep(0.4)
-        server.process.send_signal(signal.SIGTERM)
-        assert asked.result().status_code == 200
-    assert server.process.wait(300) == 0
-
-
 def test_the_second_signal_leaves_at_once(start: Start) -> None:
     """Whatever is under way."""
-    from concurrent.futures import ThreadPoolExecutor
-
     server = start("--echo-delay", "3")
     with ThreadPoolExecutor(1) as threads:
-        asked = threads.submit(
-            httpx2.post, server.url + "/v1/run", json={"text": NOTE}, timeout=300
-        )
+        asked = threads.submit(run, server)
         time.sleep(1)
         server.process.send_signal(signal.SIGTERM)
         time.sleep(0.3)
@@ -111,63 +137,32 @@ def test_the_second_signal_leaves_at_once(start: Start) -> None:
         assert isinstance(asked.exception(), httpx2.HTTPError)
 
 
-def test_a_key_is_asked_for(start: Start, tmp_path: Path) -> None:
-    """401 without; the key is in no message."""
-    path = tmp_path / "key"
-    path.write_text(KEY)
-    path.chmod(0o600)
-    server = start("--api-key-file", str(path))
-    url = server.url + "/v1/models"
-    assert httpx2.get(url).status_code == 401
-    assert httpx2.get(url, headers={"Authorization": f"Bearer {KEY}"}).status_code == 200
-    server.end()
-    assert KEY not in server.said
-
-
-def test_the_log_has_nothing_of_a_request(start: Start) -> None:
-    """Good, bad and broken ones, with a canary in each."""
-    server = start()
-    canary = "CANARYPATIENT"
-    for settings in (
-        {"json": {"text": f"{canary} coughs."}},
-        {"json": {"text": 5, canary: canary}},
-        {"content": b"{" + canary.encode()},
-        {"json": {"text": "a", "mode": canary}},
-        {"json": {"image": canary}},
-    ):
-        httpx2.post(f"{server.url}/v1/run?{canary}={canary}", timeout=300, **settings)  # type: ignore[arg-type]
-    httpx2.get(f"{server.url}/{canary}")
-    server.end()
-    assert canary not in server.said
-
-
-def test_a_taken_port_is_told_before_the_model(start: Start, cli: Callable[..., Any]) -> None:
-    """73, though the model named does not exist."""
-    port = start().url.rpartition(":")[2]
-    done = cli("serve", "--port", port, "--model", "/nowhere/at/all")
-    assert done.returncode == 73 and "--port" in done.stderr
-
-
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1", "::", "example.org"])
-def test_others_need_a_key(cli: Callable[..., Any], host: str) -> None:
-    """An address that others reach is refused without one: 2."""
-    done = cli("serve", "--engine", "echo", "--host", host)
+def test_others_need_a_key(host: str) -> None:
+    """An address that others reach is refused without one."""
+    with pytest.raises(UsageError, match="there is no key"):
+        running.bind(running.Address(host, 0))
+
+
+def test_others_need_a_key_on_the_command_line(forked: Callable[..., Any]) -> None:
+    """2, and nothing listens."""
+    done = forked("serve", "--engine", "echo", "--host", "0.0.0.0")
     assert done.returncode == 2 and "--api-key-file" in done.stderr
 
 
-def test_a_key_that_others_can_read(cli: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_key_that_others_can_read(forked: Callable[..., Any], tmp_path: Path) -> None:
     """78, and how to mend it."""
     path = tmp_path / "key"
     path.write_text(KEY)
     path.chmod(0o644)
-    done = cli("serve", "--engine", "echo", "--api-key-file", path)
+    done = forked("serve", "--engine", "echo", "--api-key-file", path)
     assert done.returncode == 78 and "chmod 600" in done.stderr and KEY not in done.stderr
 
 
-def test_a_model_that_is_not_there(cli: Callable[..., Any]) -> None:
+def test_a_model_that_is_not_there(forked: Callable[..., Any]) -> None:
     """69 or 78, as `run` says it, and nothing listens."""
-    done = cli("serve", "--port", "0", "--model", "/nowhere/at/all")
-    expected = cli("ask", "Anything there?", "--model", "/nowhere/at/all")
+    done = forked("serve", "--port", "0", "--model", "/nowhere/at/all")
+    expected = forked("ask", "Anything there?", "--model", "/nowhere/at/all")
     assert done.returncode == expected.returncode != 0
 
 

@@ -1,5 +1,7 @@
 """Whatever the server's own OpenAPI allows, and what it does not: no 500."""
 
+import os
+
 import pytest
 from serving import Serving
 
@@ -8,6 +10,8 @@ schemathesis = pytest.importorskip("schemathesis")
 from hypothesis import HealthCheck, Phase, settings  # noqa: E402
 from schemathesis.checks import not_a_server_error  # noqa: E402
 
+# More of them with `make torture`.
+EXAMPLES = 20 * int(os.environ.get("MEDGEMMA_TORTURE", "1"))
 PATHS = ["/infer", "/predict", "/v1/run", "/v1/chat/completions"]
 
 
@@ -19,7 +23,7 @@ def test_no_request_makes_a_server_error(echo: Serving, path: str) -> None:
     seen: set[int] = set()
 
     @settings(
-        max_examples=60,
+        max_examples=EXAMPLES,
         deadline=None,
         derandomize=True,
         database=None,

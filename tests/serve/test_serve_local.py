@@ -2,10 +2,11 @@
 
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from queue import Queue
 
 import pytest
-from tiny import build, prompt
+from tiny import prompt
 
 from medgemma_cli import models
 from medgemma_cli.engines.base import SoFar
@@ -26,11 +27,10 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> LocalEngine:
+def engine(checkpoint: Path) -> LocalEngine:
     """One engine on the tiny checkpoint."""
-    folder = build(tmp_path_factory.mktemp("tiny"))
     options = LocalOptions(precision="fp32", device="cpu", batch_size=4)
-    return LocalEngine(models.resolve(str(folder)), options)
+    return LocalEngine(models.resolve(str(checkpoint)), options)
 
 
 def prompts(count: int, tokens: int = 12) -> list[Prompt]:

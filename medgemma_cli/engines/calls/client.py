@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 _CONNECT = 10.0  # seconds
+_LINE = 2**20  # bytes of a line of events
 
 
 class Client:
@@ -183,9 +184,10 @@ async def _lines(response: "httpx2.Response") -> AsyncIterator[bytes]:
     held, size = b"", 0
     async for part in response.aiter_bytes():
         size += len(part)
-        if size > 4 * replies.LONGEST:  # each piece has its envelope
-            raise Again("fault")
         *whole, held = (held + part).split(b"\n")
+        # Each piece has its envelope; a line has one piece.
+        if size > 4 * replies.LONGEST or len(held) > _LINE:
+            raise Again("fault")
         for line in whole:
             yield line
 

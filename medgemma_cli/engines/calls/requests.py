@@ -9,6 +9,8 @@ from medgemma_cli.engines.calls.structure import Level
 from medgemma_cli.engines.calls.wording import Worded, least_tokens
 from medgemma_cli.records import Generation, Prompt, Usage
 
+_TOKEN = 200  # characters; longer tokens than the longest runs of spaces are in no vocabulary
+
 
 class Call:
     """What one document is asked.
@@ -56,6 +58,11 @@ class Call:
             **least,
             **shape,
         }
+
+    @property
+    def longest(self) -> int:
+        """More characters than the answer can have; a server that writes more keeps no limit."""
+        return self.prompt.limits.max_new_tokens * _TOKEN
 
     def lower(self) -> bool:
         """Ask for less the next time; whether there was less to ask for."""

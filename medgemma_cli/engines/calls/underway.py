@@ -74,8 +74,15 @@ class Shown:
         self._show = show
         self._sent = 0
 
-    async def of(self, client: Client, body: dict[str, Any]) -> Reply:
-        """The answer; what was shown of it is not taken back, so it is not asked for again."""
+    async def of(self, client: Client, body: dict[str, Any], longest: int) -> Reply:
+        """The answer; what was shown of it is not taken back, so it is not asked for again.
+
+        Args:
+            longest: characters; a server that writes more does not end by itself.
+
+        Raises:
+            Refused: it failed, and something was shown. Again: it failed before that.
+        """
         raw = ""
         try:
             async with contextlib.aclosing(client.pieces(body)) as pieces:
@@ -84,6 +91,8 @@ class Shown:
                         self._tell(piece.text)
                         return piece
                     raw += piece
+                    if len(raw) > longest:
+                        raise Again("fault")
                     self._tell(replies.shown(raw))
         except Again:
             if self._sent:

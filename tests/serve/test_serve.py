@@ -8,6 +8,7 @@ import threading
 import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ def picture(side: int = 16) -> bytes:
     return made.getvalue()
 
 
+@lru_cache
 def bomb(side: int) -> bytes:
     """A PNG of a few hundred kilobytes that swells to side × side pixels."""
 
