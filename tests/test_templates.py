@@ -748,6 +748,28 @@ def test_two_images_are_told_apart() -> None:
     assert len(prompt.images) == 3 and "quote" not in prompt.contract.json_schema
 
 
+def test_every_engine_is_asked_the_same(tmp_path: Path) -> None:
+    """Keys say which engine answers; the messages, markers and all, do not depend on it."""
+    for template, shown in ((templates.load("summarize"), document()), (load(tmp_path, PAIR), pair())):
+        here, there = (templates.render(template, shown, key, Limits()) for key in ("a", "b"))
+        assert here.messages == there.messages and here.id != there.id
+
+
+def test_another_question_or_document_has_another_marker() -> None:
+    """A marker seen once, in a log or an answer, says nothing of the next one."""
+    template, other = templates.load("general"), document().model_copy(update={"sha256": "1" * 64})
+    asked = [
+        templates.render(template, document(), KEY, Limits(), "Why?"),
+        templates.render(template, document(), KEY, Limits(), "Who?"),
+        templates.render(template, document(), KEY, Limits(max_new_tokens=9), "Why?"),
+        templates.render(template, other, KEY, Limits(), "Why?"),
+        templates.render(templates.load("summarize"), document(), KEY, Limits(), "Why?"),
+    ]
+    unread = [document(text).model_copy(update={"sha256": ""}) for text in ("a cough", "no cough")]
+    asked += [templates.render(template, shown, KEY, Limits(), "Why?") for shown in unread]
+    assert len({texts(prompt, "fence")[0] for prompt in asked}) == len(asked)
+
+
 def test_a_forged_fence_of_the_other_document_is_inert(tmp_path: Path) -> None:
     """The prior document cannot hold the marker of the current one, nor the other way round."""
     template = load(tmp_path, PAIR)
