@@ -750,7 +750,10 @@ def test_two_images_are_told_apart() -> None:
 
 def test_every_engine_is_asked_the_same(tmp_path: Path) -> None:
     """Keys say which engine answers; the messages, markers and all, do not depend on it."""
-    for template, shown in ((templates.load("summarize"), document()), (load(tmp_path, PAIR), pair())):
+    for template, shown in (
+        (templates.load("summarize"), document()),
+        (load(tmp_path, PAIR), pair()),
+    ):
         here, there = (templates.render(template, shown, key, Limits()) for key in ("a", "b"))
         assert here.messages == there.messages and here.id != there.id
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from medgemma_cli.pairing.grouping import Sources
     from medgemma_cli.progress import Reporter
     from medgemma_cli.records import Precision
+    from medgemma_cli.sharding.split import Shard
 
 
 def plan(
@@ -90,6 +91,7 @@ def plan(
     seed: o.Seed = 0,
     grammar: o.Grammar = True,
     max_attempts: o.MaxAttempts = 3,
+    shard: o.ShardOption = None,
     quiet: o.Quiet = False,
 ) -> None:
     """Say what a run would take: tokens of each document, memory, time. Loads no weights.
@@ -121,7 +123,8 @@ def plan(
     )
     columns = wiring.make_columns(text_column, image_column, id_column, job.read_limits)
     rule = None if pair_by is None else pairing.rule(pair_by, job.read_limits.encoding)
-    sources = inputs.find(
+    part = inputs.make_shard(shard, fresh=False)
+    found = inputs.find(
         paths,
         out,
         include=include or [],
@@ -130,6 +133,7 @@ def plan(
         rule=rule,
         limit=limit,
     )
+    sources = inputs.make_portion(found, part)
     reporter = reporter_for(quiet=quiet, verbose=False)
     try:
         batching = wiring.make_batching(batch_size, None, deterministic)
@@ -155,7 +159,7 @@ def plan(
         if engine == "ray":
             made = _on_ray(made)
         made = wiring.taking_long(made, on_long)
-        forecasts = list(_foresee(job, out, made, sources, reporter))
+        forecasts = list(_foresee(job, out, part, made, sources, reporter))
         summary = summarise(forecasts)
         needs = None
         if checkpoint is not None and summary.to_do:
@@ -221,16 +225,22 @@ def _local(
 
 
 def _foresee(
-    job: "Job", out: Path, engine: "Engine", sources: "Sources", reporter: "Reporter"
+    job: "Job",
+    out: Path,
+    part: "Shard | None",
+    engine: "Engine",
+    sources: "Sources",
+    reporter: "Reporter",
 ) -> "Iterator[Forecast]":
     from medgemma_cli import forecast
-    from medgemma_cli.ledger import Ledger
+    from medgemma_cli.commands.wiring import make_folder
     from medgemma_cli.longdocs import rule_of
     from medgemma_cli.planning import Planner
     from medgemma_cli.readers.pool import ReaderPool
 
     total = sum(1 for _ in sources) if reporter.wants_total else 0
-    with Ledger(out, read_only=True) as ledger, ReaderPool() as reading:
+    folder = make_folder(out, part, job, engine, read_only=True)
+    with folder as ledger, ReaderPool() as reading:
         planner = Planner(job, ledger, engine.identity, rule_of(engine))
         foreseen = forecast.foresee(job, planner, engine, sources, reading)
         for done, one in enumerate(foreseen, 1):
