@@ -171,6 +171,7 @@ def test_not_accepted(tmp_path: Path) -> None:
         templates.render(template, document("", 1), KEY, Limits())
 
 
+@settings(deadline=None)  # the first one reads the templates
 @given(text=st.text(min_size=1))
 def test_the_document_is_exactly_one_data_part(text: str) -> None:
     """Whatever the text says, it is one data part and nothing of it is template text."""
@@ -182,6 +183,7 @@ def test_the_document_is_exactly_one_data_part(text: str) -> None:
     assert begin.startswith("<<<") and end.endswith(">>>")
 
 
+@settings(deadline=None)
 @given(text=st.text(), question=st.text())
 def test_jinja_in_documents_and_questions_is_text(text: str, question: str) -> None:
     """Neither is ever a template."""

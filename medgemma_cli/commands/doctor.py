@@ -16,7 +16,7 @@ from medgemma_cli.errors import OK, UNAVAILABLE, MedgemmaError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from medgemma_cli.commands.wiring import Servers
+    from medgemma_cli.commands.remote import Servers
     from medgemma_cli.models import Checkpoint
     from medgemma_cli.records import Precision
 
@@ -78,28 +78,28 @@ def _server_checks(
     base_url: str | None, model: str | None, allow_remote: bool
 ) -> "Iterator[Check]":
     """Libraries, each server by itself, and whether they serve the same. No document is sent."""
-    from medgemma_cli.commands import wiring
+    from medgemma_cli.commands import remote
 
     yield _python()
     for name in ("httpx2", "tenacity"):
         yield _library(name, "pip install 'medgemma-cli[server]'")
-    has_key = bool(os.environ.get(wiring.SERVER_KEY))
-    yield Check("key", "ok", f"{wiring.SERVER_KEY} is {'set' if has_key else 'not set'}")
+    has_key = bool(os.environ.get(remote.SERVER_KEY))
+    yield Check("key", "ok", f"{remote.SERVER_KEY} is {'set' if has_key else 'not set'}")
     every = [url.strip() for url in (base_url or "").split(",") if url.strip()]
     together = [",".join(every)] if len(every) > 1 else []
     for number, url in enumerate([*every, *together] if every else [""], 1):
         name = "servers" if number > len(every) > 0 else f"server {number}"
-        yield _server(name, wiring.Servers(url, model, allow_remote))
+        yield _server(name, remote.Servers(url, model, allow_remote))
 
 
 def _server(name: str, servers: "Servers") -> Check:
-    from medgemma_cli.commands import wiring
+    from medgemma_cli.commands import remote, wiring
     from medgemma_cli.engines.calls.about import UNKNOWN_WINDOW
     from medgemma_cli.engines.server import ServerEngine
 
     notes: list[str] = []
     try:
-        options = wiring.server_options(servers, wiring.Batching(), grammar=True)
+        options = remote.server_options(servers, wiring.Batching(), grammar=True)
         served = ServerEngine(options, note=notes.append).served()
     except MedgemmaError as error:
         return Check(name, "problem", error.message, error.next_step)

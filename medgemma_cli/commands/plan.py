@@ -16,7 +16,8 @@ from medgemma_cli.errors import OK, UNAVAILABLE
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from medgemma_cli.commands.wiring import Batching, Servers
+    from medgemma_cli.commands.remote import Servers
+    from medgemma_cli.commands.wiring import Batching
     from medgemma_cli.engines.base import Engine
     from medgemma_cli.forecast import Forecast, Resources, Summary
     from medgemma_cli.job import Job
@@ -99,21 +100,21 @@ def plan(
     Give it the same PATHS and options as `run`.
     """
     from medgemma_cli import pairing
-    from medgemma_cli.commands import inputs, wiring
+    from medgemma_cli.commands import inputs, remote, request, wiring
     from medgemma_cli.commands.plan_report import Told, print_json, print_text
     from medgemma_cli.engines.calls.about import UNKNOWN_WINDOW
     from medgemma_cli.forecast import summarise
     from medgemma_cli.job import Job
     from medgemma_cli.progress import reporter_for
 
-    name = wiring.template_name(context, template, pair_by)
-    chosen = wiring.load_template(name, system, paired=pair_by is not None)
+    name = request.template_name(context, template, pair_by)
+    chosen = request.load_template(name, system, paired=pair_by is not None)
     job = Job(
         template=chosen,
-        limits=wiring.make_limits(
+        limits=request.make_limits(
             chosen, max_new_tokens, min_new_tokens, temperature, top_p, seed, max_input_tokens
         ),
-        read_limits=wiring.make_read_limits(
+        read_limits=request.make_read_limits(
             encoding, max_bytes, max_pixels, max_pages, max_slide_bytes, seed
         ),
         question=question,
@@ -121,7 +122,7 @@ def plan(
         retry_failed=retry_failed,
         max_attempts=max_attempts,
     )
-    columns = wiring.make_columns(text_column, image_column, id_column, job.read_limits)
+    columns = inputs.make_columns(text_column, image_column, id_column, job.read_limits)
     rule = None if pair_by is None else pairing.rule(pair_by, job.read_limits.encoding)
     part = inputs.make_shard(shard, fresh=False)
     found = inputs.find(
@@ -145,8 +146,8 @@ def plan(
             "deterministic": deterministic,
         }
         if engine == "server":
-            wiring.refuse_local(adapter, str(precision), batching)
-            servers = wiring.Servers(
+            remote.refuse_local(adapter, str(precision), batching)
+            servers = remote.Servers(
                 base_url, served_model, allow_remote, request_timeout, structured
             )
             made, checkpoint = _served(servers, batching, grammar, max_attempts, reporter)
@@ -197,7 +198,7 @@ def _served(
     servers: "Servers", batching: "Batching", grammar: bool, attempts: int, reporter: "Reporter"
 ) -> "tuple[Engine, Checkpoint | None]":
     """An engine that asks servers what they serve, and sends no document."""
-    from medgemma_cli.commands.wiring import make_server
+    from medgemma_cli.commands.remote import make_server
 
     return make_server(servers, batching, grammar, attempts, reporter), None
 
@@ -233,7 +234,7 @@ def _foresee(
     reporter: "Reporter",
 ) -> "Iterator[Forecast]":
     from medgemma_cli import forecast
-    from medgemma_cli.commands.wiring import make_folder
+    from medgemma_cli.commands.outputs import make_folder
     from medgemma_cli.longdocs import rule_of
     from medgemma_cli.planning import Planner
     from medgemma_cli.readers.pool import ReaderPool
