@@ -167,6 +167,7 @@ def test_each_once_though_a_replica_is_killed(
 
 
 @there
+@pytest.mark.slow  # who is accused of a death is tested in test_crew.py, without a cluster
 def test_a_document_that_kills_its_replica(cluster: TwoNodes, tmp_path: Path) -> None:
     """It ends as a failure; those in whose company its replica died are well."""
     folder = notes(tmp_path / "notes", 20)
