@@ -75,7 +75,7 @@ def ask(
 
     A document can also be piped in: cat note.md | medgemma ask "Which drugs were stopped?"
     """
-    from medgemma_cli.commands import wiring
+    from medgemma_cli.commands import remote, request, wiring
     from medgemma_cli.job import Job
     from medgemma_cli.progress import emit, reporter_for
 
@@ -87,11 +87,11 @@ def ask(
         raise typer.Exit(OK)
     if keep_views and out is None:
         raise UsageError("--keep-views has no folder to keep them in.", "Give one with -o.")
-    chosen = wiring.load_template(template, system)
-    limits = wiring.make_limits(
+    chosen = request.load_template(template, system)
+    limits = request.make_limits(
         chosen, max_new_tokens, min_new_tokens, temperature, top_p, seed, max_input_tokens
     )
-    read_limits = wiring.make_read_limits(
+    read_limits = request.make_read_limits(
         encoding, max_bytes, max_pixels, max_pages, max_slide_bytes, seed
     )
     job = Job(
@@ -116,7 +116,7 @@ def ask(
         grammar=grammar,
         max_attempts=max_attempts,
         reporter=reporter,
-        servers=wiring.Servers(
+        servers=remote.Servers(
             base_url, served_model, allow_remote, request_timeout, structured, endpoint, jobs
         ),
     )

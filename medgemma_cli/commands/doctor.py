@@ -16,7 +16,7 @@ from medgemma_cli.errors import OK, UNAVAILABLE, MedgemmaError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from medgemma_cli.commands.wiring import Servers
+    from medgemma_cli.commands.remote import Servers
     from medgemma_cli.engines.server import ServerEngine
     from medgemma_cli.models import Checkpoint
     from medgemma_cli.records import Precision
@@ -55,7 +55,7 @@ def doctor(
 
     problems = 0
     if engine in ("server", "runpod"):
-        from medgemma_cli.commands.wiring import Servers
+        from medgemma_cli.commands.remote import Servers
 
         servers = Servers(base_url, served_model, allow_remote, endpoint=endpoint)
         checks = _server_checks(servers, runpod=engine == "runpod")
@@ -80,22 +80,22 @@ def _python() -> Check:
 
 def _server_checks(servers: "Servers", *, runpod: bool) -> "Iterator[Check]":
     """Libraries, each server by itself, and whether they serve the same. No document is sent."""
-    from medgemma_cli.commands import wiring
+    from medgemma_cli.commands import remote
 
     yield _python()
     for name in ("httpx2", "tenacity"):
         yield _library(name, "pip install 'medgemma-cli[server]'")
-    for variable in [wiring.SERVER_KEY, *([wiring.RUNPOD_KEY] if runpod else [])]:
+    for variable in [remote.SERVER_KEY, *([remote.RUNPOD_KEY] if runpod else [])]:
         told = "set" if os.environ.get(variable) else "not set"
         yield Check("key", "ok", f"{variable} is {told}")
     if runpod:
-        yield _server("endpoint", servers, wiring.runpod_engine)
+        yield _server("endpoint", servers, remote.runpod_engine)
         return
     every = [url.strip() for url in (servers.urls or "").split(",") if url.strip()]
     together = [",".join(every)] if len(every) > 1 else []
     for number, url in enumerate([*every, *together] if every else [""], 1):
         name = "servers" if number > len(every) > 0 else f"server {number}"
-        yield _server(name, servers._replace(urls=url), wiring.server_engine)
+        yield _server(name, servers._replace(urls=url), remote.server_engine)
 
 
 def _server(name: str, servers: "Servers", make: "Callable[..., ServerEngine]") -> Check:

@@ -11,6 +11,7 @@ from medgemma_cli.errors import NoInputError, UsageError
 if TYPE_CHECKING:
     from medgemma_cli.pairing import Rule
     from medgemma_cli.pairing.grouping import Sources
+    from medgemma_cli.readers import ReadLimits
     from medgemma_cli.readers.tables import Columns
     from medgemma_cli.records import Source
     from medgemma_cli.sharding.split import Shard
@@ -118,3 +119,23 @@ def unpaired(sources: "Sources") -> "Iterable[tuple[str, Source]]":
 
     whole = sources.whole if isinstance(sources, Portion) else sources
     return whole.alone if isinstance(whole, Pairs) else ()
+
+
+def make_columns(
+    text: str | None, image: str | None, identity: str | None, limits: "ReadLimits"
+) -> "Columns | None":
+    """The columns of tables; None where no table is to be read.
+
+    Raises:
+        UsageError: 2, rows would have an id and nothing else.
+    """
+    from medgemma_cli.readers.tables import Columns
+
+    if text is None and image is None:
+        if identity is not None:
+            raise UsageError(
+                "--id-column goes with --text-column or --image-column.",
+                "Say which column has the documents.",
+            )
+        return None
+    return Columns(text, image, identity, limits.encoding, limits.max_bytes)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from medgemma_cli.pairing.grouping import Sources
     from medgemma_cli.progress import Reporter
     from medgemma_cli.records import Precision
+    from medgemma_cli.sharding.split import Shard
 
 
 def plan(
@@ -91,6 +92,7 @@ def plan(
     seed: o.Seed = 0,
     grammar: o.Grammar = True,
     max_attempts: o.MaxAttempts = 3,
+    shard: o.ShardOption = None,
     quiet: o.Quiet = False,
 ) -> None:
     """Say what a run would take: tokens of each document, memory, time. Loads no weights.
@@ -98,21 +100,21 @@ def plan(
     Give it the same PATHS and options as `run`.
     """
     from medgemma_cli import pairing
-    from medgemma_cli.commands import inputs, wiring
+    from medgemma_cli.commands import inputs, remote, request, wiring
     from medgemma_cli.commands.plan_report import Told, print_json, print_text
     from medgemma_cli.engines.calls.about import UNKNOWN_WINDOW
     from medgemma_cli.forecast import summarise
     from medgemma_cli.job import Job
     from medgemma_cli.progress import reporter_for
 
-    name = wiring.template_name(context, template, pair_by)
-    chosen = wiring.load_template(name, system, paired=pair_by is not None)
+    name = request.template_name(context, template, pair_by)
+    chosen = request.load_template(name, system, paired=pair_by is not None)
     job = Job(
         template=chosen,
-        limits=wiring.make_limits(
+        limits=request.make_limits(
             chosen, max_new_tokens, min_new_tokens, temperature, top_p, seed, max_input_tokens
         ),
-        read_limits=wiring.make_read_limits(
+        read_limits=request.make_read_limits(
             encoding, max_bytes, max_pixels, max_pages, max_slide_bytes, seed
         ),
         question=question,
@@ -120,9 +122,10 @@ def plan(
         retry_failed=retry_failed,
         max_attempts=max_attempts,
     )
-    columns = wiring.make_columns(text_column, image_column, id_column, job.read_limits)
+    columns = inputs.make_columns(text_column, image_column, id_column, job.read_limits)
     rule = None if pair_by is None else pairing.rule(pair_by, job.read_limits.encoding)
-    sources = inputs.find(
+    part = inputs.make_shard(shard, fresh=False)
+    found = inputs.find(
         paths,
         out,
         include=include or [],
@@ -131,6 +134,7 @@ def plan(
         rule=rule,
         limit=limit,
     )
+    sources = inputs.make_portion(found, part)
     reporter = reporter_for(quiet=quiet, verbose=False)
     try:
         batching = wiring.make_batching(batch_size, None, deterministic)
@@ -142,12 +146,12 @@ def plan(
             "deterministic": deterministic,
         }
         if engine in ("server", "runpod"):
-            wiring.refuse_local(adapter, str(precision), batching)
-            servers = wiring.Servers(
+            remote.refuse_local(adapter, str(precision), batching)
+            servers = remote.Servers(
                 base_url, served_model, allow_remote, request_timeout, structured, endpoint, jobs
             )
             # It asks servers what they serve, and sends no document.
-            make = wiring.make_server if engine == "server" else wiring.make_runpod
+            make = remote.make_server if engine == "server" else remote.make_runpod
             made, checkpoint = make(servers, batching, grammar, max_attempts, reporter), None
         elif engine == "echo":
             made, checkpoint = _echo()
@@ -158,7 +162,7 @@ def plan(
         if engine == "ray":
             made = _on_ray(made)
         made = wiring.taking_long(made, on_long)
-        forecasts = list(_foresee(job, out, made, sources, reporter))
+        forecasts = list(_foresee(job, out, part, made, sources, reporter))
         summary = summarise(forecasts)
         needs = None
         if checkpoint is not None and summary.to_do:
@@ -215,16 +219,22 @@ def _local(
 
 
 def _foresee(
-    job: "Job", out: Path, engine: "Engine", sources: "Sources", reporter: "Reporter"
+    job: "Job",
+    out: Path,
+    part: "Shard | None",
+    engine: "Engine",
+    sources: "Sources",
+    reporter: "Reporter",
 ) -> "Iterator[Forecast]":
     from medgemma_cli import forecast
-    from medgemma_cli.ledger import Ledger
+    from medgemma_cli.commands.outputs import make_folder
     from medgemma_cli.longdocs import rule_of
     from medgemma_cli.planning import Planner
     from medgemma_cli.readers.pool import ReaderPool
 
     total = sum(1 for _ in sources) if reporter.wants_total else 0
-    with Ledger(out, read_only=True) as ledger, ReaderPool() as reading:
+    folder = make_folder(out, part, job, engine, read_only=True)
+    with folder as ledger, ReaderPool() as reading:
         planner = Planner(job, ledger, engine.identity, rule_of(engine))
         foreseen = forecast.foresee(job, planner, engine, sources, reading)
         for done, one in enumerate(foreseen, 1):

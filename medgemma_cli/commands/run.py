@@ -162,21 +162,21 @@ def run(
     Run the same command again and only what is new or changed is done.
     """
     from medgemma_cli import pairing
-    from medgemma_cli.commands import inputs, wiring
+    from medgemma_cli.commands import gating, inputs, remote, request, wiring
     from medgemma_cli.job import Job
     from medgemma_cli.progress import reporter_for
 
     started = time.monotonic()
     seconds = parse_duration(max_time) if max_time is not None else None
-    gate = wiring.make_gate(fail_on or [])
-    name = wiring.template_name(context, template, pair_by)
-    chosen = wiring.load_template(name, system, paired=pair_by is not None)
+    gate = gating.make_gate(fail_on or [])
+    name = request.template_name(context, template, pair_by)
+    chosen = request.load_template(name, system, paired=pair_by is not None)
     job = Job(
         template=chosen,
-        limits=wiring.make_limits(
+        limits=request.make_limits(
             chosen, max_new_tokens, min_new_tokens, temperature, top_p, seed, max_input_tokens
         ),
-        read_limits=wiring.make_read_limits(
+        read_limits=request.make_read_limits(
             encoding, max_bytes, max_pixels, max_pages, max_slide_bytes, seed
         ),
         question=question,
@@ -193,7 +193,7 @@ def run(
         files=inputs.listed(files_from),
         include=include or [],
         exclude=exclude or [],
-        columns=wiring.make_columns(text_column, image_column, id_column, job.read_limits),
+        columns=inputs.make_columns(text_column, image_column, id_column, job.read_limits),
         rule=None if pair_by is None else pairing.rule(pair_by, job.read_limits.encoding),
         limit=limit,
     )
@@ -213,7 +213,7 @@ def run(
         grammar=grammar,
         max_attempts=max_attempts,
         reporter=reporter,
-        servers=wiring.Servers(
+        servers=remote.Servers(
             base_url, served_model, allow_remote, request_timeout, structured, endpoint, jobs
         ),
         ray=wiring.make_ray(engine, ray_address, replicas, gpus_per_replica),
@@ -268,7 +268,7 @@ def execute(
         observe: called with each input's current record; in place of `json_lines`.
         after: called when all is committed, while the folder is still held.
     """
-    from medgemma_cli.commands import wiring
+    from medgemma_cli.commands import gating, outputs
     from medgemma_cli.commands.report import closing_table, final_line
     from medgemma_cli.commands.timekeeping import keep_time
     from medgemma_cli.ledger import Attempts
@@ -278,7 +278,7 @@ def execute(
     from medgemma_cli.signals import Stopper
 
     stopper = Stopper(seconds)
-    folder = wiring.make_folder(out, part, job, engine)
+    folder = outputs.make_folder(out, part, job, engine)
     with (
         stopper.watching(),
         folder as ledger,
@@ -296,7 +296,7 @@ def execute(
             on_record=(lambda record: emit(record.model_dump_json(by_alias=True)))
             if json_lines
             else observe,
-            all_rules=bool(fail_on - wiring.STATUSES),
+            all_rules=bool(fail_on - gating.STATUSES),
         )
         try:
             process.prepare(fresh=fresh)
@@ -353,13 +353,13 @@ def plan(
     import json
     from collections import Counter
 
-    from medgemma_cli.commands import inputs, wiring
+    from medgemma_cli.commands import inputs, outputs
     from medgemma_cli.display import pair_name, visible
     from medgemma_cli.pipeline import Run
     from medgemma_cli.progress import SilentReporter, emit
 
     counts: Counter[str] = Counter()
-    with wiring.make_folder(out, part, job, engine, read_only=True) as ledger:
+    with outputs.make_folder(out, part, job, engine, read_only=True) as ledger:
         if fresh:
             ledger.forget()
         for step in Run(job, ledger, engine, SilentReporter()).plan(sources):

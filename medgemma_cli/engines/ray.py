@@ -267,6 +267,8 @@ def _prepare_environment(*, local: bool) -> None:
     if local:
         # Ray's workers give way to all others; here they are what the run is for.
         os.environ.setdefault("RAY_worker_niceness", "0")
+        # A machine that is busy with other work starts a cluster late, not never: 30 by default.
+        os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "300")
     if local and "RAY_AUTH_MODE" not in os.environ:
         os.environ["RAY_AUTH_MODE"] = "token"
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))

@@ -79,8 +79,9 @@ def refuse_unmerged(out: Path) -> None:
         ConfigError: 78.
     """
     if shards := found(out):
+        told = "1 shard that is" if len(shards) == 1 else f"{len(shards)} shards that are"
         raise ConfigError(
-            f"The output folder has {len(shards)} shards that are not merged.",
+            f"The output folder has {told} not merged.",
             "Merge them with `medgemma merge`, or go on with --shard.",
         )
 

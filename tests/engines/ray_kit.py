@@ -28,6 +28,9 @@ class TwoNodes:
 
     def __init__(self) -> None:
         _prepare_environment(local=True)
+        # Nodes have this module, as they have the package: an engine of a test travels by name.
+        here = [str(Path(__file__).parent), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, here))
         from ray.cluster_utils import Cluster
 
         self.folder = Path(tempfile.mkdtemp(prefix="mg-"))

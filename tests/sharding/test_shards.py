@@ -96,6 +96,24 @@ def test_dry_run_writes_nothing(medgemma: Medgemma, papers: Path) -> None:
     assert not OUT.exists()
 
 
+def test_plan_of_a_shard(medgemma: Medgemma, papers: Path) -> None:
+    """It tells of what that shard's run would do, with what it has done taken into account; of
+    the whole it is refused as a run is. Nothing is made."""
+
+    def told(*more: str) -> list[str]:
+        text = medgemma("plan", "papers", "-o", OUT, "--json", *more).stdout
+        return sorted(
+            one["source"] for one in json.loads(text)["documents"] if one["action"] == "infer"
+        )
+
+    parts = [told("--shard", f"{i}/2") for i in (1, 2)]
+    assert all(parts) and sorted(parts[0] + parts[1]) == told() and not OUT.exists()
+    medgemma("run", "papers", "-o", OUT, "--shard", "1/2")
+    assert told("--shard", "1/2") == [] and told("--shard", "2/2") == parts[1]
+    for more, code in (((), 78), (("--shard", "1/3"), 78), (("--shard", "3/2"), 2)):
+        assert medgemma("plan", "papers", "-o", OUT, *more).code == code
+
+
 def test_limit_is_of_the_whole(medgemma: Medgemma, papers: Path) -> None:
     """The first five inputs, split: not five of each shard."""
     sharded(medgemma, 3, "--limit", 5)
