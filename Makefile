@@ -15,7 +15,7 @@ JOBS ?= 2
 SPREAD := --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo summaries test test-all torture lint format bench clean
+.PHONY: help setup demo summaries test test-all torture lint format bench image clean
 
 help:  ## show this help
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -25,7 +25,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.12 …" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[demo,dev,dicom,eval,office,slides,tables,tune]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[demo,dev,dicom,eval,office,ray,serve,server,slides,tables,tune]'
 	touch $@
 
 setup: $(VENV)/.ready  ## make the virtual environment and install
@@ -59,6 +59,12 @@ bench: setup  ## what the tool costs, what grammars cost, what batching gains, w
 	$(BIN)/python benchmarks/constrained.py
 	$(BIN)/python benchmarks/checking.py
 	$(BIN)/python benchmarks/throughput.py --one-documents 8
+
+# Without WEIGHTS they are mounted when it runs: docker run -v /models:/models …; see docs/serve.md.
+image:  ## the container image; make image WEIGHTS=MODEL TOKEN=FILE puts the weights in
+	docker build --tag medgemma-cli $(if $(WEIGHTS),--build-arg WEIGHTS=$(WEIGHTS) --secret id=hf_token$(comma)src=$(TOKEN)) .
+
+comma := ,
 
 clean:  ## remove the virtual environment and caches; summaries stay
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
