@@ -14,7 +14,7 @@ import pytest
 from outcomes import Outcome, assert_whole, lines, wait_until
 from server_kit import FakeServer, serving
 
-from medgemma_cli.commands.wiring import RUNPOD_KEY, SERVER_KEY
+from medgemma_cli.commands.remote import RUNPOD_KEY, SERVER_KEY
 from medgemma_cli.readers import pool
 
 Cli = Callable[..., Any]

@@ -8,7 +8,7 @@ import pytest
 from outcomes import lines
 from PIL import Image as Pillow
 from sharding.conftest import Medgemma
-from sharding.test_joining import SHARDS, kill_merge, whole
+from sharding.test_shards_joined import SHARDS, kill_merge, whole
 from sharding.test_shards import OUT, sharded
 
 from medgemma_cli import views

@@ -7,7 +7,7 @@ from typing import Any
 import lessons_kit as kit
 import pytest
 import torch
-from conftest import Command
+from lessons_kit import Command
 
 from medgemma_cli import models, templates
 from medgemma_cli.commands.lessons import read
