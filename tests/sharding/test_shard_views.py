@@ -8,8 +8,8 @@ import pytest
 from outcomes import lines
 from PIL import Image as Pillow
 from sharding.conftest import Medgemma
-from sharding.test_shards_joined import SHARDS, kill_merge, whole
 from sharding.test_shards import OUT, sharded
+from sharding.test_shards_joined import SHARDS, kill_merge, whole
 
 from medgemma_cli import views
 from medgemma_cli.sharding import folders
