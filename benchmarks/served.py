@@ -4,8 +4,7 @@
     python benchmarks/served.py --documents 6
 
 The documents are paragraphs of `raw/notes`, the template is `general`, decoding is greedy. Both
-engines get the very same prompts: in two runs the marker of the fence, which is made of the
-document's key, would differ, since an engine is part of the key. Prints one JSON line: how many
+engines get the very same prompts, under keys of their own. Prints one JSON line: how many
 documents, how many with the same text and with as many tokens in the prompt, the seconds of each.
 """
 
