@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 
 from medgemma_cli import identity, longdocs, paging, readers, summaries, templates
 from medgemma_cli.committing import has_page
+from medgemma_cli.concluding import conclude
 from medgemma_cli.engines.base import Engine, check_fits
 from medgemma_cli.errors import FAULTS, DocumentError
 from medgemma_cli.job import Job
@@ -14,7 +15,7 @@ from medgemma_cli.planning import Decision
 from medgemma_cli.readers.pool import InProcess, Reading
 from medgemma_cli.recording import make_record, now
 from medgemma_cli.records import Document, Generation, Prompt, Record, Source
-from medgemma_cli.safety.verdict import Verdict, covering, judge
+from medgemma_cli.safety.verdict import Verdict
 
 
 def answer(
@@ -66,11 +67,7 @@ def answer(
     except DocumentError as error:
         verdict = Verdict(FAULTS[error.code].status, error=error.code)
         return _keep(make_record(job, engine.info, decision, verdict, document=document), ledger)
-    document = covering(document, generation)
-    verdict = judge(document, prompt.contract, generation)
-    record = make_record(
-        job, engine.info, decision, verdict, document=document, generation=generation
-    )
+    record = conclude(job, engine.info, decision, document, prompt.contract, generation)
     return _keep(keeper.kept(record, sheet) if keeper else record, ledger)
 
 
@@ -99,14 +96,21 @@ def _decision(key: str, ledger: Ledger | None = None) -> Decision:
 
 
 def join(sources: Sequence[Source], limits: readers.ReadLimits, reading: Reading) -> Document:
-    """All sources as one document: texts one after the other, then the images.
+    """All sources as one document.
 
     Raises:
         DocumentError: the first of them that cannot be read.
     """
-    documents = [
-        reading.submit(source, readers.load(source, limits), limits).result() for source in sources
-    ]
+    return joined(
+        [
+            reading.submit(source, readers.load(source, limits), limits).result()
+            for source in sources
+        ]
+    )
+
+
+def joined(documents: Sequence[Document]) -> Document:
+    """Several documents, or none, as one: texts one after the other, then the images."""
     text = "\n\n".join(document.text for document in documents if document.text)
     hashes = "".join(document.sha256 for document in documents)
     coverage: dict[str, tuple[int, int]] = {}
@@ -115,7 +119,7 @@ def join(sources: Sequence[Source], limits: readers.ReadLimits, reading: Reading
             before = coverage.get(unit, (0, 0))
             coverage[unit] = (before[0] + seen, before[1] + total)
     return Document(
-        source=sources[0] if sources else Source(place="-", relative="-", origin="-"),
+        source=documents[0].source if documents else Source(place="-", relative="-", origin="-"),
         sha256=hashlib.sha256(hashes.encode()).hexdigest(),
         bytes=sum(document.bytes for document in documents),
         media_type=documents[0].media_type if len(documents) == 1 else "multipart/mixed",

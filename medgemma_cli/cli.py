@@ -18,9 +18,11 @@ from medgemma_cli.commands.batch import batch
 from medgemma_cli.commands.check import check
 from medgemma_cli.commands.doctor import doctor
 from medgemma_cli.commands.export import export
+from medgemma_cli.commands.merge import merge
 from medgemma_cli.commands.plan import plan
 from medgemma_cli.commands.rules import rules
 from medgemma_cli.commands.run import run
+from medgemma_cli.commands.serve import serve
 from medgemma_cli.commands.status import status
 from medgemma_cli.commands.tune import tune
 from medgemma_cli.commands.verify import verify
@@ -48,10 +50,12 @@ app.command("run", no_args_is_help=True)(run)
 app.command("plan", no_args_is_help=True)(plan)
 app.command("ask", no_args_is_help=True)(ask)
 app.command("batch", no_args_is_help=True)(batch)
+app.command("serve")(serve)
 app.command("check", no_args_is_help=True)(check)
 app.command("rules")(rules)
 app.command("status")(status)
 app.command("verify")(verify)
+app.command("merge", no_args_is_help=True)(merge)
 app.add_typer(evaluate_command.app, name="eval")
 app.command("tune", no_args_is_help=True)(tune)
 app.command("export", no_args_is_help=True)(export)

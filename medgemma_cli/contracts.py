@@ -160,6 +160,35 @@ def contract(
     return Contract(kind="json", json_schema=schema_text, block=text, quotable=quotable)
 
 
+def of_schema(schema: dict[str, Any], *, quotable: bool = True) -> Contract:
+    """The contract of a JSON Schema, perhaps one of our own with its rules in it.
+
+    Raises:
+        ValueError: it cannot be decoded; the message names the keyword.
+    """
+    _check_plain(schema, 0)
+    properties = schema.get("properties")
+    if not isinstance(properties, dict):
+        raise ValueError("the schema's root is an object")
+    rules = {
+        name: node["x-decide"]
+        for name, node in properties.items()
+        if isinstance(node, dict) and "x-decide" in node
+    }
+    kept = {
+        name: {word: value for word, value in node.items() if word != "x-decide"}
+        if isinstance(node, dict)
+        else node
+        for name, node in properties.items()
+    }
+    block = {
+        **schema,
+        "properties": kept,
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+    }
+    return contract(block, quotable=quotable, decide=rules)
+
+
 def _check_plain(value: Any, depth: int) -> None:
     """Nothing but what JSON has, and not nested deeper than anybody reads."""
     if depth > _DEEPEST:

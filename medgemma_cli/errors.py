@@ -315,6 +315,14 @@ FAULTS: dict[str, Fault] = {
     "engine": Fault(
         "generate", "failed", "The engine failed on this document; run again with --debug."
     ),
+    "server_refused": Fault(
+        "generate", "failed", "The server refused the request; its own log says why."
+    ),
+    "server_failed": Fault(
+        "generate",
+        "failed",
+        "The server failed on this document again and again, though it answers; see its log.",
+    ),
     "output_too_long": Fault(
         "write", "failed", "The path of its summary is too long; choose a shorter -o."
     ),
@@ -323,6 +331,12 @@ FAULTS: dict[str, Fault] = {
         "failed",
         "The process crashed on it three times; report the crash-… file of OUT/quarantine. To try "
         "again: --retry-failed --max-attempts 4.",
+    ),
+    "replica_crashed": Fault(
+        "generate",
+        "failed",
+        "Its replica died three times with this document alone; see Ray's logs on that node, then "
+        "--retry-failed.",
     ),
     "internal": Fault(
         "check",

@@ -8,6 +8,7 @@ from pathlib import Path
 
 TEMPORARY = ".medgemma-"
 QUARANTINE = "quarantine"
+SHARDS = ".shards"  # what array jobs write until it is merged
 
 
 def make_folder(path: Path, *, fsync: bool = True) -> None:

@@ -1,8 +1,12 @@
 """The sheets of one ledger (`--keep-views`): made before the model is asked, written before the
 record is, made again from the source where one is missing. Needs no model.
+
+A shard keeps those of its own records; they are put in their place when it is merged. Those of
+what is merged already it reads, and leaves.
 """
 
 from collections.abc import Callable
+from pathlib import Path
 
 from medgemma_cli import files, summaries, views
 from medgemma_cli.errors import DocumentError, StorageError
@@ -71,7 +75,10 @@ class Keeper:
         """
         if entry.slot.startswith("//") or not (self._wanted or entry.views):
             return False
-        state = views.state(self._ledger.out / views.name_of(entry.slot), entry.key)
+        if entry.merged and entry.views:
+            return False  # a run of the whole folder sees to it
+        out = self._places[-1] if entry.merged else self._ledger.out
+        state = views.state(out / views.name_of(entry.slot), entry.key)
         self.altered += state == "altered" and entry.views
         return state in ("missing", "stale") or (state == "current" and not entry.views)
 
@@ -80,11 +87,20 @@ class Keeper:
         seen = record.usage is not None and record.usage.images > 0
         return record.views is not None or (self._wanted and seen)
 
+    @property
+    def _places(self) -> list[Path]:
+        """The ledger's folder; of a shard, also the one in which its sheets will stand."""
+        below = self._ledger.below
+        return [self._ledger.out, *([below.out] if below is not None else [])]
+
     def _of_another(self, record: Record) -> bytes | None:
         if record.summary is None:
             return None
-        path = self._ledger.out / views.name_of(record.summary)
-        return summaries.read(path) if views.state(path, record.key) == "current" else None
+        for out in self._places:
+            path = out / views.name_of(record.summary)
+            if views.state(path, record.key) == "current":
+                return summaries.read(path)
+        return None
 
     def _again(self, key: str, look: Look) -> bytes | None:
         try:
@@ -96,14 +112,7 @@ class Keeper:
 
     def _free(self, name: str) -> bool:
         """Whether nothing stands there, or a sheet, perhaps of a record that a kill prevented."""
-        path = self._ledger.out / name
-        try:
-            summaries.check_parents(self._ledger.out, name)
-        except DocumentError:
-            return False
-        if path.is_symlink() or not path.exists():
-            return True
-        return views.key_of(path) is not None
+        return all(views.is_free(out, name) for out in self._places)
 
     def _write(self, summary: str, sheet: bytes) -> str:
         name = views.name_of(summary)

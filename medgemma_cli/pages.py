@@ -8,7 +8,7 @@ import re
 from typing import Any
 
 from medgemma_cli.display import markdown_text, visible
-from medgemma_cli.records import Flag, Prior, Quote, Record, Which
+from medgemma_cli.records import Flag, ModelInfo, Prior, Quote, Record, Which
 
 _STARTS = frozenset("0123456789-+=:")
 _UNFOUND = "quote_not_in_source"
@@ -214,7 +214,7 @@ def _provenance(record: Record) -> list[str]:
         "source": f"{visible(record.source)} (SHA-256 {record.sha256 or 'not read'})",
         **({"prior": _prior(record.prior)} if record.prior else {}),
         "template": f"{template.name} ({template.hash[:12]})",
-        "model": f"{model.id}{revision}, engine {model.engine}",
+        "model": f"{model.id}{revision}, engine {model.engine}{_hosts(model)}",
         "precision": f"{model.precision or 'none'} (asked: {model.asked or 'none'})",
         "coverage": ", ".join(
             f"{n} {unit.replace('_', ' ')} of {m}" for unit, (n, m) in record.coverage.items()
@@ -231,6 +231,10 @@ def _provenance(record: Record) -> list[str]:
 
 def _prior(prior: Prior) -> str:
     return f"{visible(prior.source)} (SHA-256 {prior.sha256 or 'not read'})"
+
+
+def _hosts(model: ModelInfo) -> str:
+    return f" at {', '.join(model.server.hosts)}" if model.server is not None else ""
 
 
 def _facts(record: Record) -> str:

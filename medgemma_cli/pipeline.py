@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from medgemma_cli import conversations, longdocs, paging, templates
 from medgemma_cli.committing import Committer
+from medgemma_cli.concluding import conclude
 from medgemma_cli.engines.base import Engine, always, check_fits
 from medgemma_cli.errors import FAULTS, DocumentError, one_document
 from medgemma_cli.intake import Decided, Intake
@@ -33,10 +34,9 @@ from medgemma_cli.records import (
     Image,
     Prompt,
     Record,
-    Seconds,
     Source,
 )
-from medgemma_cli.safety.verdict import Verdict, covering, judge
+from medgemma_cli.safety.verdict import Verdict
 from medgemma_cli.totals import Totals
 
 __all__ = ["Run", "Totals"]
@@ -276,26 +276,15 @@ class Run:
             self._projection.check_name(decision.name, decision.key)
 
     def _finish(self, pending: _Pending, generation: Generation) -> None:
-        started = time.perf_counter()
-        document, decision = covering(pending.document, generation), pending.decision
-        try:
-            with one_document():
-                verdict = judge(document, pending.contract, generation)
-        except DocumentError as error:
-            verdict = Verdict(error.fault.status, error=error.code)
-        seconds = Seconds(
-            read=round(pending.read_seconds, 6),
-            generate=round(generation.seconds, 6),
-            check=round(time.perf_counter() - started, 6),
-        )
-        record = make_record(
+        decision = pending.decision
+        record = conclude(
             self.job,
             self._engine.info,
             decision,
-            verdict,
-            document=document,
-            generation=generation,
-            seconds=seconds,
+            pending.document,
+            pending.contract,
+            generation,
+            pending.read_seconds,
         )
         record = self._keeper.kept(record, pending.sheet)
         self.totals.answered(generation)

@@ -85,7 +85,7 @@ class Planner:
         self._taken[key] = source.relative
         if self._job.force:
             return wanted._replace(why="forced")
-        current = self._ledger.current.get(slot_of(source.relative, name))
+        current = self._ledger.at(slot_of(source.relative, name))
         if current is not None:
             same = current.key in (key, wanted.long_key)
             wanted = wanted._replace(why="retry" if same else "changed")
@@ -99,7 +99,7 @@ class Planner:
         return decision._replace(key=key, long_key=None, attempt=self._attempt(key))
 
     def _attempt(self, key: str) -> int:
-        earlier = self._ledger.by_key.get(key)
+        earlier = self._ledger.of(key)
         return earlier.attempt + 1 if earlier and earlier.status == "failed" else 1
 
     def _known_either(self, wanted: Decision) -> Decision | None:
@@ -118,10 +118,10 @@ class Planner:
     def _known(self, wanted: Decision) -> Decision | None:
         """The decision where the ledger has a record of the key that may stand."""
         slot = slot_of(wanted.source.relative, wanted.name)
-        current = self._ledger.current.get(slot)
+        current = self._ledger.at(slot)
         entry = current
         if entry is None or entry.key != wanted.key:
-            entry = self._ledger.by_key.get(wanted.key)
+            entry = self._ledger.of(wanted.key)
         if entry is None:
             return None
         again = self._job.retry_failed and entry.attempt < self._job.max_attempts
@@ -139,7 +139,7 @@ class Planner:
             return None
         wanted = source.name or source.relative
         name = summaries.output_name(wanted)
-        entry = self._ledger.current.get(name)
+        entry = self._ledger.at(name)
         rival = entry is not None and entry.origin != source.origin
         if rival and entry is not None:
             rival = _home(entry.origin) != _home(source.origin)

@@ -56,12 +56,14 @@ class Projection:
         Raises:
             DocumentError: ``output_exists``, ``output_too_long``.
         """
-        known = self._ledger.by_key
+        known, below = self._ledger.by_key, self._ledger.below
         summaries.check_free(self._ledger.out, name, lambda k: k == key or k in known)
+        if below is not None:  # where it is to stand when it is merged
+            summaries.check_free(below.out, name, lambda k: k == key or k in below.by_key)
 
     def follow(self, entry: Entry, *, count: bool = True) -> None:
         """A record stands: see that its summary does, too. `count` it, if it was altered."""
-        if entry.slot.startswith("//"):
+        if entry.slot.startswith("//") or entry.merged:
             return
         state = summaries.state(f"{self._ledger.out}/{entry.slot}", entry.key, entry.created)
         if state == "altered":

@@ -293,14 +293,16 @@ class Generation(Frozen):
 
     `tokens` has, for each token that the model chose, the end of its text in characters and its
     natural logarithm of probability, before any constraint; both are empty where an engine cannot
-    tell. `attempts` counts the answers asked for. Of a document that was read in parts, `places`
-    has where the quotes were found, `parts` what was answered about each, `left_out` what of that
-    the whole has no room for; of one that was not read to its end, `shown` has how many characters
-    of its text were.
+    tell. `attempts` counts the answers asked for. `raw` is the text with control tokens, thoughts
+    and all, where an engine has such. Of a document that was read in parts, `places` has where the
+    quotes were found, `parts` what was answered about each, `left_out` what of that the whole has
+    no room for; of one that was not read to its end, `shown` has how many characters of its text
+    were.
     """
 
     id: str
     text: str = Field(default="", repr=False)
+    raw: str = Field(default="", repr=False)
     finish_reason: Literal["stop", "length", "error"] = "stop"
     usage: Usage = Usage()
     degraded: tuple[str, ...] = ()
@@ -322,6 +324,16 @@ class AdapterInfo(Frozen):
     hash: str
 
 
+class ServerInfo(Frozen):
+    """Which servers answered: their hosts, and what they say of their model.
+
+    Nothing else is known of a server's weights.
+    """
+
+    hosts: tuple[str, ...]
+    says: dict[str, str | int]
+
+
 class ModelInfo(Frozen):
     """Which weights answered. `precision` is what was loaded, `asked` what was asked for.
 
@@ -336,6 +348,7 @@ class ModelInfo(Frozen):
     engine: str
     adapter: AdapterInfo | None = None
     deterministic: bool = False
+    server: ServerInfo | None = None
 
 
 class TemplateInfo(Frozen):

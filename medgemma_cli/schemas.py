@@ -1,8 +1,10 @@
 """A JSON Schema file → Python types: the part of JSON Schema that can be decoded.
 
 Objects are closed and their properties all required. Strings are lines of text with bounds, a
-`format` of ``date``, or of ``quote`` (it must stand in the document). Everything else is refused
-when the template loads, by the keyword's name: a keyword passed over would be a promise broken.
+`format` of ``date``, or of ``quote`` (it must stand in the document), or one of the patterns of
+`kinds`, so that the schema of a template's own contract can be read back. Everything else is
+refused when the template loads, by the keyword's name: a keyword passed over would be a promise
+broken.
 """
 
 import json
@@ -19,9 +21,9 @@ _ANNOTATIONS = {"$schema", "$id", "$defs", "$comment", "title", "description", "
 _KEYWORDS: dict[str, set[str]] = {
     "object": {"properties", "required", "additionalProperties"},
     "array": {"items", "minItems", "maxItems"},
-    "string": {"minLength", "maxLength", "format"},
+    "string": {"minLength", "maxLength", "format", "pattern"},
     "integer": {"minimum", "maximum"},
-    "number": set(),
+    "number": {"exclusiveMinimum", "exclusiveMaximum"},
     "boolean": set(),
     "null": set(),
 }
@@ -114,16 +116,27 @@ def _choice(node: Node, name: str) -> Any:
 
 
 def _string(node: Node) -> Any:
+    pattern = node.get("pattern", kinds.VALUE_PATTERN)
+    if pattern == kinds.DATE_PATTERN:
+        _refuse(set(node) & {"minLength", "maxLength", "format"})
+        return kinds.SCALARS["date"]
+    if pattern not in (kinds.VALUE_PATTERN, kinds.TEXT_PATTERN):
+        _refuse({"pattern"})
     if "format" in node:
+        _refuse(set(node) & {"pattern"})
         if node["format"] not in ("date", *kinds.QUOTED):
             raise ValueError("a string's format is quote or date, or, of pairs, another quote's")
         _refuse(set(node) & {"minLength", "maxLength"})
         return kinds.SCALARS[node["format"]]
     longest = _count(node, "maxLength", kinds.TEXT_CHARACTERS)
-    return kinds.text(longest, _count(node, "minLength", 1))
+    return kinds.text(longest, _count(node, "minLength", 1), pattern)
 
 
 def _plain(kind: str, node: Node) -> Any:
+    # Numbers have the bounds that their grammar has, and no others.
+    for keyword, sign in (("exclusiveMinimum", -1), ("exclusiveMaximum", 1)):
+        if node.get(keyword, sign * 10**kinds.DIGITS) != sign * 10**kinds.DIGITS:
+            _refuse({keyword})
     if kind == "integer":
         return kinds.whole(_number(node, "minimum"), _number(node, "maximum"))
     return type(None) if kind == "null" else kinds.SCALARS[kind]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from medgemma_cli import files, pages
 from medgemma_cli.errors import ConfigError, DocumentError, StorageError
-from medgemma_cli.files import QUARANTINE, TEMPORARY, make_folder
+from medgemma_cli.files import QUARANTINE, SHARDS, TEMPORARY, make_folder
 from medgemma_cli.records import Record
 
 MARK = "medgemma.summary/1"
@@ -32,7 +32,7 @@ def output_name(relative: str, *, salt: str | None = None) -> str:
     if relative == "-":
         return "stdin.md"
     plain = relative.isascii() and len(relative) < _NAME_BYTES - 3 and "\0" not in relative
-    if plain and salt is None and not relative.startswith(QUARANTINE):
+    if plain and salt is None and not relative.startswith((QUARANTINE, SHARDS)):
         return relative if relative.endswith(".md") else f"{relative}.md"
     *folders, name = relative.replace("\0", "\\0").split("/")
     name = name if name.endswith(".md") else f"{name}.md"
@@ -43,7 +43,7 @@ def output_name(relative: str, *, salt: str | None = None) -> str:
         stem = stem.encode("utf-8", "surrogatepass")[:room].decode("utf-8", "ignore")
         name = f"{stem}~{mark}.md"
     folders = [_short(folder) for folder in folders]
-    if folders and folders[0] == QUARANTINE:
+    if folders and folders[0] in (QUARANTINE, SHARDS):
         folders[0] += "~"  # the ledger's own
     return "/".join([*folders, name])
 
@@ -69,20 +69,34 @@ def key_of(path: str | Path) -> str | None:
     return match.group(1).decode() if match else None
 
 
+def is_intact(path: str | Path) -> bool:
+    """Whether a file is a summary as it was written."""
+    try:
+        return _intact(read(path)) is not None
+    except OSError:
+        return False
+
+
 def state(path: str, key: str, created: str) -> str:
     """``current``, ``stale`` (of another record), ``altered`` (by hand) or ``missing``."""
     try:
         data = read(path)
     except OSError:
         return "missing"
-    match = _BLOCK.search(data[-_TAIL:])
+    match = _intact(data)
     if match is None:
-        return "altered"
-    body = data[: len(data) - len(match.group())]
-    if hashlib.sha256(body).hexdigest() != match.group(3).decode():
         return "altered"
     same = match.group(1).decode() == key and match.group(2).decode() == created
     return "current" if same else "stale"
+
+
+def _intact(data: bytes) -> re.Match[bytes] | None:
+    """The provenance block of a summary that is as it was written."""
+    match = _BLOCK.search(data[-_TAIL:])
+    if match is None:
+        return None
+    body = data[: len(data) - len(match.group())]
+    return match if hashlib.sha256(body).hexdigest() == match.group(3).decode() else None
 
 
 def read(path: str | Path, *, first: int | None = None, last: int | None = None) -> bytes:
@@ -181,7 +195,10 @@ def walk(out: Path) -> Iterator[str]:
 
 
 def files_below(out: Path) -> Iterator[str]:
-    """Every regular file under a folder, as a relative name; temporary ones of any kind."""
+    """Every regular file under a folder, as a relative name; temporary ones of any kind.
+
+    Shards that are not merged are output folders of their own, and left out.
+    """
     stack = [""]
     while stack:
         prefix = stack.pop()
@@ -189,7 +206,7 @@ def files_below(out: Path) -> Iterator[str]:
             for entry in entries:
                 name = prefix + entry.name
                 if entry.is_dir(follow_symlinks=False):
-                    stack.append(name + "/")
+                    stack.extend([] if name == SHARDS else [name + "/"])
                 elif is_temporary(name) or entry.is_file(follow_symlinks=False):
                     yield name
 

@@ -73,6 +73,15 @@ def packaged_folder() -> Path:
     return inside if inside.is_dir() else Path(__file__).parent.parent / "prompts"
 
 
+def preamble() -> str:
+    """What every model reads before anything else.
+
+    Raises:
+        OSError, UnicodeDecodeError: the package is not whole.
+    """
+    return (packaged_folder() / PREAMBLE).read_text("utf-8").strip()
+
+
 def available() -> Iterator[Path]:
     """Every template that a name would find, sorted by name."""
     found: dict[str, Path] = {}
@@ -110,7 +119,7 @@ def load(name: str, *, system: str | None = None) -> Template:
     path = find(name)
     try:
         text = path.read_text("utf-8")
-        preamble = (packaged_folder() / PREAMBLE).read_text("utf-8").strip()
+        before = preamble()
     except (OSError, UnicodeDecodeError):
         raise ConfigError(f"{path}: cannot be read as UTF-8 text.", "Check the file.") from None
     header, body, body_line = _split(path, text)
@@ -131,7 +140,7 @@ def load(name: str, *, system: str | None = None) -> Template:
         why = "quotes of a prior document need one: {{ prior.text }} in the message"
         raise _bad(path, _line_of(header, "output"), why)
     own = system if system is not None else front.get("system", "")
-    full_system = f"{preamble}\n{own}".strip()
+    full_system = f"{before}\n{own}".strip()
     covers = tuple(front.get("covers", []))
     identity = [full_system, body, contract.json_schema, image_contract.json_schema, block]
     if covers:
@@ -316,7 +325,8 @@ def render(
     """Put a document into a template. Pure: the same arguments give the same prompt.
 
     Args:
-        key: the document's key; names the prompt and makes the markers around the document.
+        key: the document's key; names the prompt, and nothing else: every engine has keys of its
+            own, and is to be asked the same.
 
     Raises:
         DocumentError: as `check_accepts`.
@@ -327,11 +337,12 @@ def render(
     rendered = _rendered(template.body, _looks(document), _looks(prior), asked)
     parts = _images(document.images) if prior is None else _two_sets(prior, document)
     texts = [document.text, *([prior.text] if prior else [])]
+    seed = _seed(template, document, limits, question)
     for piece in _SENTINELS.split(rendered):
         if piece == _SENTINEL:
-            parts += _fenced("document", texts[0], _fence(texts, key))
+            parts += _fenced("document", texts[0], _fence(texts, seed))
         elif piece == _PRIOR:
-            parts += _fenced("prior", texts[1], _fence(texts, f"prior {key}"))
+            parts += _fenced("prior", texts[1], _fence(texts, f"prior {seed}"))
         elif piece:
             parts.append(Part(kind="text", text=piece))
     return Prompt(
@@ -397,10 +408,23 @@ def _quotable(text: str) -> bool:
     return quoting.is_quotable(text)
 
 
-def _fence(texts: list[str], key: str) -> tuple[str, str]:
-    """Marker lines around a text: the first HMAC of the key and a counter that no text has.
+def _seed(template: Template, document: Document, limits: Limits, question: str | None) -> str:
+    """What markers are made of: what is asked, and of which documents; not who is asked."""
+    both = [document, *([document.prior] if document.prior else [])]
+    asked = [template.hash, question, limits.model_dump(exclude_none=True), *map(_mark, both)]
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
-    The author of a document cannot know the marker, and it is the same at every run.
+
+def _mark(document: Document) -> str:
+    """The document by its bytes; one that was not read from any, by its text."""
+    text = document.text.encode("utf-8", "surrogatepass") if not document.sha256 else b""
+    return document.sha256 or hashlib.sha256(text).hexdigest()
+
+
+def _fence(texts: list[str], key: str) -> tuple[str, str]:
+    """Marker lines around a text: the first HMAC of a key and a counter that no text has.
+
+    A text cannot hold its own marker, and the marker is the same at every run and on every engine.
     """
     counter = 0
     while True:

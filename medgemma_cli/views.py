@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medgemma_cli import summaries
+from medgemma_cli.errors import DocumentError
 from medgemma_cli.files import QUARANTINE, make_folder
 from medgemma_cli.readers.dicom.series import evenly
 from medgemma_cli.records import Image
@@ -88,6 +89,18 @@ def state(path: str | Path, key: str) -> str:
     if match is None or hashlib.sha256(data[match.end() :]).hexdigest() != match[2].decode():
         return "altered"
     return "current" if match[1].decode() == key else "stale"
+
+
+def is_free(out: Path, name: str) -> bool:
+    """Whether nothing stands there, or a sheet, perhaps of a record that a kill prevented."""
+    path = out / name
+    try:
+        summaries.check_parents(out, name)
+    except DocumentError:
+        return False
+    if path.is_symlink() or not path.exists():
+        return True
+    return key_of(path) is not None
 
 
 def walk(out: Path) -> Iterator[str]:

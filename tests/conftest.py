@@ -6,11 +6,12 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from forked import Forker
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -36,8 +37,8 @@ def clean_env(tmp_path: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-def cli(tmp_path: Path, clean_env: dict[str, str]) -> Callable[..., Any]:
-    """Run the command in `tmp_path`: `cli("run", folder, "-o", out, input="…", env={…})`."""
+def started(tmp_path: Path, clean_env: dict[str, str]) -> Callable[..., Any]:
+    """As `cli`, whatever a module makes of that."""
 
     def run(
         *args: object,
@@ -59,6 +60,42 @@ def cli(tmp_path: Path, clean_env: dict[str, str]) -> Callable[..., Any]:
             check=False,
             **settings,
         )
+
+    return run
+
+
+@pytest.fixture
+def cli(started: Callable[..., Any]) -> Callable[..., Any]:
+    """Run the command in `tmp_path`: `cli("run", folder, "-o", out, input="…", env={…})`."""
+    return started
+
+
+@pytest.fixture(scope="session")
+def forker() -> Iterator[Forker]:
+    """Runs the command without importing it every time."""
+    made = Forker()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def forked(
+    tmp_path: Path, clean_env: dict[str, str], forker: Forker, started: Callable[..., Any]
+) -> Callable[..., "subprocess.CompletedProcess[str]"]:
+    """As `cli`, sooner; what is to start in another way is started like that."""
+
+    def run(
+        *args: object,
+        env: dict[str, str] | None = None,
+        input: str | None = None,
+        **settings: Any,
+    ) -> "subprocess.CompletedProcess[str]":
+        if settings:
+            made: subprocess.CompletedProcess[str] = started(
+                *args, env=env, input=input, **settings
+            )
+            return made
+        return forker.run(list(map(str, args)), tmp_path, {**clean_env, **(env or {})}, input, 60)
 
     return run
 

@@ -11,6 +11,14 @@ import pytest
 from medgemma_cli.safety.grounding.rules import rules
 
 Cli = Callable[..., Any]
+
+
+@pytest.fixture
+def cli(forked: Cli) -> Cli:
+    """Most here does not depend on how Python starts."""
+    return forked
+
+
 SOURCE = "Right knee pain. Takes lisinopril 20 mg daily.\n"
 GOOD, BAD = "Pain in the right knee.\n", "Pain in the left knee.\n"
 CANARY = "CANARY7Q"

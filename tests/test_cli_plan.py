@@ -22,6 +22,14 @@ from medgemma_cli.forecast import Forecast, Memory, Resources, summarise
 from medgemma_cli.speeds import Estimate
 
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def cli(forked: Cli) -> Cli:
+    """Most here does not depend on how Python starts."""
+    return forked
+
+
 ECHO = ("--engine", "echo")
 SECRET = "Ramipril"
 

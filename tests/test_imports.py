@@ -16,6 +16,8 @@ HEAVY = {"torch", "transformers", "PIL", "numpy", "bitsandbytes", "llguidance", 
 HEAVY |= {"mammoth", "inscriptis", "striprtf", "lxml", "pyarrow"}
 HEAVY |= {"pypdfium2", "rouge_score", "sacrebleu", "nltk", "trl", "peft", "datasets", "pydicom"}
 HEAVY |= {"openslide"}
+HEAVY |= {"fastapi", "starlette", "uvicorn", "python_multipart", "runpod"}
+HEAVY |= {"httpx2", "tenacity", "ray"}
 LATE = HEAVY | {"jinja2", "yaml", "rich", "huggingface_hub", "dotenv", "psutil", "tokenizers"}
 
 _TELL = """
@@ -71,6 +73,8 @@ def roots(path: Path, *, top: bool) -> set[str]:
         ("eval", "qa", "--help"),
         ("tune", "--help"),
         ("export", "--help"),
+        ("serve", "--help"),
+        ("merge", "--help"),
         ("--version",),
         ("templates",),
     ],
@@ -112,11 +116,12 @@ def test_only_engines_know_torch(path: Path) -> None:
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_only_commands_choose_an_engine(path: Path) -> None:
-    """`engines.local` and `engines.echo` are imported by the commands alone."""
+    """The engines themselves are imported by the commands alone."""
     name = name_of(path)
     if name.startswith(("commands.", "engines.")):
         return
-    engines = ("medgemma_cli.engines.local", "medgemma_cli.engines.echo")
+    names = ("local", "echo", "ray")
+    engines = tuple(f"medgemma_cli.engines.{name}" for name in names)
     wired = [found for found in imports(path, top=False) if found.startswith(engines)]
     loaders = [found for found in imports(path, top=False) if "engines.loading" in found]
     assert wired == [] and loaders == []

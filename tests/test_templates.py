@@ -171,6 +171,7 @@ def test_not_accepted(tmp_path: Path) -> None:
         templates.render(template, document("", 1), KEY, Limits())
 
 
+@settings(deadline=None)  # the first one reads the templates
 @given(text=st.text(min_size=1))
 def test_the_document_is_exactly_one_data_part(text: str) -> None:
     """Whatever the text says, it is one data part and nothing of it is template text."""
@@ -182,6 +183,7 @@ def test_the_document_is_exactly_one_data_part(text: str) -> None:
     assert begin.startswith("<<<") and end.endswith(">>>")
 
 
+@settings(deadline=None)
 @given(text=st.text(), question=st.text())
 def test_jinja_in_documents_and_questions_is_text(text: str, question: str) -> None:
     """Neither is ever a template."""
@@ -746,6 +748,31 @@ def test_two_images_are_told_apart() -> None:
     assert kinds == ["label", "image", "label", "image", "image", "text"]
     assert texts(prompt, "label") == ["Prior image:\n", "\nCurrent images:\n"]
     assert len(prompt.images) == 3 and "quote" not in prompt.contract.json_schema
+
+
+def test_every_engine_is_asked_the_same(tmp_path: Path) -> None:
+    """Keys say which engine answers; the messages, markers and all, do not depend on it."""
+    for template, shown in (
+        (templates.load("summarize"), document()),
+        (load(tmp_path, PAIR), pair()),
+    ):
+        here, there = (templates.render(template, shown, key, Limits()) for key in ("a", "b"))
+        assert here.messages == there.messages and here.id != there.id
+
+
+def test_another_question_or_document_has_another_marker() -> None:
+    """A marker seen once, in a log or an answer, says nothing of the next one."""
+    template, other = templates.load("general"), document().model_copy(update={"sha256": "1" * 64})
+    asked = [
+        templates.render(template, document(), KEY, Limits(), "Why?"),
+        templates.render(template, document(), KEY, Limits(), "Who?"),
+        templates.render(template, document(), KEY, Limits(max_new_tokens=9), "Why?"),
+        templates.render(template, other, KEY, Limits(), "Why?"),
+        templates.render(templates.load("summarize"), document(), KEY, Limits(), "Why?"),
+    ]
+    unread = [document(text).model_copy(update={"sha256": ""}) for text in ("a cough", "no cough")]
+    asked += [templates.render(template, shown, KEY, Limits(), "Why?") for shown in unread]
+    assert len({texts(prompt, "fence")[0] for prompt in asked}) == len(asked)
 
 
 def test_a_forged_fence_of_the_other_document_is_inert(tmp_path: Path) -> None:

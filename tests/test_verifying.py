@@ -14,6 +14,12 @@ Cli = Callable[..., Any]
 
 
 @pytest.fixture
+def cli(forked: Cli) -> Cli:
+    """Most here does not depend on how Python starts."""
+    return forked
+
+
+@pytest.fixture
 def out(cli: Cli, notes: Path, tmp_path: Path) -> Path:
     """A finished run over four notes."""
     assert cli("run", notes, "-o", "out", "--engine", "echo").returncode == 0

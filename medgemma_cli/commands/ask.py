@@ -54,6 +54,13 @@ def ask(
     offline: o.Offline = False,
     engine: o.Engine = o.EngineChoice.local,
     echo_delay: o.EchoDelay = 0.0,
+    base_url: o.BaseUrl = None,
+    served_model: o.ServedModel = None,
+    allow_remote: o.AllowRemote = False,
+    endpoint: o.Endpoint = None,
+    jobs: o.JobsOption = o.Jobs.sync,
+    request_timeout: o.RequestTimeout = 600.0,
+    structured: o.StructuredOption = o.Structured.schema,
     max_new_tokens: o.MaxNewTokens = None,
     min_new_tokens: o.MinNewTokens = 0,
     temperature: o.Temperature = 0.0,
@@ -68,7 +75,7 @@ def ask(
 
     A document can also be piped in: cat note.md | medgemma ask "Which drugs were stopped?"
     """
-    from medgemma_cli.commands import wiring
+    from medgemma_cli.commands import remote, request, wiring
     from medgemma_cli.job import Job
     from medgemma_cli.progress import emit, reporter_for
 
@@ -80,11 +87,11 @@ def ask(
         raise typer.Exit(OK)
     if keep_views and out is None:
         raise UsageError("--keep-views has no folder to keep them in.", "Give one with -o.")
-    chosen = wiring.load_template(template, system)
-    limits = wiring.make_limits(
+    chosen = request.load_template(template, system)
+    limits = request.make_limits(
         chosen, max_new_tokens, min_new_tokens, temperature, top_p, seed, max_input_tokens
     )
-    read_limits = wiring.make_read_limits(
+    read_limits = request.make_read_limits(
         encoding, max_bytes, max_pixels, max_pages, max_slide_bytes, seed
     )
     job = Job(
@@ -109,6 +116,9 @@ def ask(
         grammar=grammar,
         max_attempts=max_attempts,
         reporter=reporter,
+        servers=remote.Servers(
+            base_url, served_model, allow_remote, request_timeout, structured, endpoint, jobs
+        ),
     )
     made = wiring.taking_long(made, on_long)
     try:

@@ -123,13 +123,13 @@ def batch(
     """
     from medgemma_cli import batch as batches
     from medgemma_cli import conversations, discover
-    from medgemma_cli.commands import wiring
+    from medgemma_cli.commands import gating, request, wiring
     from medgemma_cli.job import Job
     from medgemma_cli.progress import reporter_for
 
     started = time.monotonic()
     seconds = running.parse_duration(max_time) if max_time is not None else None
-    gate = wiring.make_gate(fail_on or [])
+    gate = gating.make_gate(fail_on or [])
     sources = batches.Requests(str(requests), max_bytes, {model, *(served_model_name or [])})
     discover.check_output_folder([str(requests)], out)
     target = results if results is not None else out / batches.RESULTS
@@ -137,8 +137,8 @@ def batch(
     template = conversations.template(max_new_tokens)
     job = Job(
         template=template,
-        limits=wiring.make_limits(template, None, 0, temperature, top_p, seed),
-        read_limits=wiring.make_read_limits(None, max_bytes, max_pixels, 1000, max_bytes, seed),
+        limits=request.make_limits(template, None, 0, temperature, top_p, seed),
+        read_limits=request.make_read_limits(None, max_bytes, max_pixels, 1000, max_bytes, seed),
         force=force,
         retry_failed=retry_failed,
         max_attempts=max_attempts,

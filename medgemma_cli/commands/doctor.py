@@ -10,11 +10,14 @@ import typer
 
 from medgemma_cli.commands import options as o
 from medgemma_cli.commands.run import DEFAULT_MODEL
+from medgemma_cli.display import visible
 from medgemma_cli.errors import OK, UNAVAILABLE, MedgemmaError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
+    from medgemma_cli.commands.remote import Servers
+    from medgemma_cli.engines.server import ServerEngine
     from medgemma_cli.models import Checkpoint
     from medgemma_cli.records import Precision
 
@@ -35,15 +38,30 @@ def doctor(
     precision: o.PrecisionOption = o.PrecisionChoice.auto,
     device: o.Device = "auto",
     revision: o.Revision = None,
+    engine: o.Engine = o.EngineChoice.local,
+    base_url: o.BaseUrl = None,
+    served_model: o.ServedModel = None,
+    allow_remote: o.AllowRemote = False,
+    endpoint: o.Endpoint = None,
     json_lines: Annotated[bool, typer.Option("--json", help="One JSON line a check.")] = False,
 ) -> None:
-    """Check Python, libraries, device, memory and the model; say what to do about each problem."""
+    """Check Python, libraries, device, memory and the model; say what to do about each problem.
+
+    With --engine server or runpod, the servers are checked in place of device, memory and model.
+    """
     import json
 
     from medgemma_cli.progress import emit
 
     problems = 0
-    for check in _checks(model, precision.value, device, revision):
+    if engine in ("server", "runpod"):
+        from medgemma_cli.commands.remote import Servers
+
+        servers = Servers(base_url, served_model, allow_remote, endpoint=endpoint)
+        checks = _server_checks(servers, runpod=engine == "runpod")
+    else:
+        checks = _checks(model, precision.value, device, revision)
+    for check in checks:
         problems += check.state == "problem"
         if json_lines:
             emit(json.dumps(check._asdict()))
@@ -54,12 +72,51 @@ def doctor(
     raise typer.Exit(UNAVAILABLE if problems else OK)
 
 
+def _python() -> Check:
+    state = "ok" if sys.version_info >= (3, 11) else "problem"
+    fix = "" if state == "ok" else "Install Python 3.11 or newer."
+    return Check("python", state, platform.python_version(), fix)
+
+
+def _server_checks(servers: "Servers", *, runpod: bool) -> "Iterator[Check]":
+    """Libraries, each server by itself, and whether they serve the same. No document is sent."""
+    from medgemma_cli.commands import remote
+
+    yield _python()
+    for name in ("httpx2", "tenacity"):
+        yield _library(name, "pip install 'medgemma-cli[server]'")
+    for variable in [remote.SERVER_KEY, *([remote.RUNPOD_KEY] if runpod else [])]:
+        told = "set" if os.environ.get(variable) else "not set"
+        yield Check("key", "ok", f"{variable} is {told}")
+    if runpod:
+        yield _server("endpoint", servers, remote.runpod_engine)
+        return
+    every = [url.strip() for url in (servers.urls or "").split(",") if url.strip()]
+    together = [",".join(every)] if len(every) > 1 else []
+    for number, url in enumerate([*every, *together] if every else [""], 1):
+        name = "servers" if number > len(every) > 0 else f"server {number}"
+        yield _server(name, servers._replace(urls=url), remote.server_engine)
+
+
+def _server(name: str, servers: "Servers", make: "Callable[..., ServerEngine]") -> Check:
+    from medgemma_cli.commands.wiring import Batching
+    from medgemma_cli.engines.calls.about import UNKNOWN_WINDOW
+
+    notes: list[str] = []
+    try:
+        served = make(servers, Batching(), True, notes.append).served()
+    except MedgemmaError as error:
+        return Check(name, "problem", error.message, error.next_step)
+    window = f"{served.window:,}" if served.window < UNKNOWN_WINDOW else "not known"
+    listed = "" if served.says else ", which it does not list"
+    found = f"answers; model {visible(served.name)}{listed}; window {window}"
+    return Check(name, "note" if notes else "ok", found, "; ".join(notes))
+
+
 def _checks(
     model: str, precision: "Precision", device: str, revision: str | None
 ) -> "Iterator[Check]":
-    found = platform.python_version()
-    state = "ok" if sys.version_info >= (3, 11) else "problem"
-    yield Check("python", state, found, "" if state == "ok" else "Install Python 3.11 or newer.")
+    yield _python()
     for name in ("torch", "transformers", "bitsandbytes", "llguidance"):
         yield _library(name)
     yield _cache()
@@ -73,13 +130,13 @@ def _checks(
         yield from _memory(checkpoint, picked, precision)
 
 
-def _library(name: str) -> Check:
+def _library(name: str, fix: str = "pip install --force-reinstall medgemma-cli") -> Check:
     from importlib.metadata import PackageNotFoundError, version
 
     try:
         return Check(name, "ok", version(name))
     except PackageNotFoundError:
-        return Check(name, "problem", "missing", "pip install --force-reinstall medgemma-cli")
+        return Check(name, "problem", "missing", fix)
 
 
 def _cache() -> Check:

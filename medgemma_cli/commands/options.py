@@ -7,9 +7,11 @@ from typing import Annotated, Any
 import typer
 
 MODEL_PANEL = "Model"
+SERVER_PANEL = "Server (--engine server)"
 GENERATION_PANEL = "Generation"
 INPUT_PANEL = "Input"
 LEDGER_PANEL = "Ledger and log"
+RAY_PANEL = "Ray"
 
 
 def option(*names: str, panel: str | None = None, **settings: Any) -> Any:
@@ -37,6 +39,31 @@ class EngineChoice(StrEnum):
 
     local = "local"
     echo = "echo"
+    server = "server"
+    runpod = "runpod"
+    ray = "ray"
+
+
+class RayEngineChoice(StrEnum):
+    """What a replica can be."""
+
+    local = "local"
+    echo = "echo"
+
+
+class Jobs(StrEnum):
+    """How RunPod's jobs are put."""
+
+    sync = "sync"
+    later = "async"
+
+
+class Structured(StrEnum):
+    """How a server is asked for an answer's shape."""
+
+    schema = "schema"
+    grammar = "grammar"
+    none = "none"
 
 
 class OnLong(StrEnum):
@@ -92,11 +119,87 @@ Device = Annotated[
 ]
 Engine = Annotated[
     EngineChoice,
-    option("--engine", panel=MODEL_PANEL, help="echo needs no model; its output is no summary."),
+    option(
+        "--engine",
+        panel=MODEL_PANEL,
+        help="server: see --base-url; runpod: --endpoint. ray: local, on many devices. echo needs "
+        "no model; its output is no summary.",
+    ),
+]
+RayAddress = Annotated[
+    str | None,
+    option(
+        "--ray-address",
+        panel=RAY_PANEL,
+        help="auto, or host:port of a running cluster. Default: one of this machine alone.",
+    ),
+]
+Replicas = Annotated[
+    int, option("--replicas", panel=RAY_PANEL, min=1, help="How many engines there are.")
+]
+GpusPerReplica = Annotated[
+    float | None,
+    option(
+        "--gpus-per-replica",
+        panel=RAY_PANEL,
+        min=0,
+        help="0 for none, a fraction to share one. Default: 1 where the cluster has any.",
+    ),
+]
+RayEngine = Annotated[
+    RayEngineChoice,
+    option("--ray-engine", panel=RAY_PANEL, help="What a replica is; echo, to try a cluster."),
 ]
 EchoDelay = Annotated[
     float,
     option("--echo-delay", panel=MODEL_PANEL, min=0, help="Seconds echo takes a document."),
+]
+BaseUrl = Annotated[
+    str | None,
+    option(
+        "--base-url",
+        panel=SERVER_PANEL,
+        help="URL[,URL…] of servers of one model that speak OpenAI's chat API.",
+    ),
+]
+ServedModel = Annotated[
+    str | None,
+    option(
+        "--served-model", panel=SERVER_PANEL, help="The served name. Default: the only one there."
+    ),
+]
+AllowRemote = Annotated[
+    bool,
+    option(
+        "--allow-remote",
+        panel=SERVER_PANEL,
+        help="Servers may have public addresses: DOCUMENTS LEAVE THIS MACHINE and its network.",
+    ),
+]
+Endpoint = Annotated[
+    str | None,
+    option("--endpoint", panel=SERVER_PANEL, help="With --engine runpod: the endpoint's id."),
+]
+JobsOption = Annotated[
+    Jobs,
+    option(
+        "--jobs", panel=SERVER_PANEL, help="RunPod's jobs: sync waits for them, async looks again."
+    ),
+]
+RequestTimeout = Annotated[
+    float,
+    option(
+        "--request-timeout", panel=SERVER_PANEL, min=1, help="Seconds that one answer may take."
+    ),
+]
+StructuredOption = Annotated[
+    Structured,
+    option(
+        "--structured",
+        panel=SERVER_PANEL,
+        help="How answers get their shape: response_format; a grammar with locked quotes (vLLM, "
+        "SGLang with guidance); none, in words alone.",
+    ),
 ]
 MaxNewTokens = Annotated[
     int | None,
@@ -221,6 +324,14 @@ KeepViews = Annotated[
         "--keep-views",
         panel=LEDGER_PANEL,
         help="Keep what the model saw (slices, patches, pages) as a small JPEG beside the summary.",
+    ),
+]
+ShardOption = Annotated[
+    str | None,
+    option(
+        "--shard",
+        panel=LEDGER_PANEL,
+        help="i/n: one part of n of the documents, in a ledger of its own; then `medgemma merge`.",
     ),
 ]
 FsyncOption = Annotated[

@@ -10,21 +10,20 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from medgemma_cli.commands import options as o
-from medgemma_cli.commands.run import DEFAULT_MODEL, skipped_text
-from medgemma_cli.errors import OK, UNAVAILABLE, NoInputError
+from medgemma_cli.commands.run import DEFAULT_MODEL
+from medgemma_cli.errors import OK, UNAVAILABLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from medgemma_cli import pairing
     from medgemma_cli.engines.base import Engine
     from medgemma_cli.forecast import Forecast, Resources, Summary
     from medgemma_cli.job import Job
     from medgemma_cli.models import Checkpoint
     from medgemma_cli.pairing.grouping import Sources
     from medgemma_cli.progress import Reporter
-    from medgemma_cli.readers.tables import Columns
     from medgemma_cli.records import Precision
+    from medgemma_cli.sharding.split import Shard
 
 
 def plan(
@@ -79,6 +78,13 @@ def plan(
     revision: o.Revision = None,
     offline: o.Offline = False,
     engine: o.Engine = o.EngineChoice.local,
+    base_url: o.BaseUrl = None,
+    served_model: o.ServedModel = None,
+    allow_remote: o.AllowRemote = False,
+    request_timeout: o.RequestTimeout = 600.0,
+    structured: o.StructuredOption = o.Structured.schema,
+    endpoint: o.Endpoint = None,
+    jobs: o.JobsOption = o.Jobs.sync,
     max_new_tokens: o.MaxNewTokens = None,
     min_new_tokens: o.MinNewTokens = 0,
     temperature: o.Temperature = 0.0,
@@ -86,6 +92,7 @@ def plan(
     seed: o.Seed = 0,
     grammar: o.Grammar = True,
     max_attempts: o.MaxAttempts = 3,
+    shard: o.ShardOption = None,
     quiet: o.Quiet = False,
 ) -> None:
     """Say what a run would take: tokens of each document, memory, time. Loads no weights.
@@ -93,20 +100,21 @@ def plan(
     Give it the same PATHS and options as `run`.
     """
     from medgemma_cli import pairing
-    from medgemma_cli.commands import wiring
+    from medgemma_cli.commands import inputs, remote, request, wiring
     from medgemma_cli.commands.plan_report import Told, print_json, print_text
+    from medgemma_cli.engines.calls.about import UNKNOWN_WINDOW
     from medgemma_cli.forecast import summarise
     from medgemma_cli.job import Job
     from medgemma_cli.progress import reporter_for
 
-    name = wiring.template_name(context, template, pair_by)
-    chosen = wiring.load_template(name, system, paired=pair_by is not None)
+    name = request.template_name(context, template, pair_by)
+    chosen = request.load_template(name, system, paired=pair_by is not None)
     job = Job(
         template=chosen,
-        limits=wiring.make_limits(
+        limits=request.make_limits(
             chosen, max_new_tokens, min_new_tokens, temperature, top_p, seed, max_input_tokens
         ),
-        read_limits=wiring.make_read_limits(
+        read_limits=request.make_read_limits(
             encoding, max_bytes, max_pixels, max_pages, max_slide_bytes, seed
         ),
         question=question,
@@ -114,9 +122,19 @@ def plan(
         retry_failed=retry_failed,
         max_attempts=max_attempts,
     )
-    columns = wiring.make_columns(text_column, image_column, id_column, job.read_limits)
+    columns = inputs.make_columns(text_column, image_column, id_column, job.read_limits)
     rule = None if pair_by is None else pairing.rule(pair_by, job.read_limits.encoding)
-    sources = _sources(paths, out, limit, include or [], exclude or [], columns, rule)
+    part = inputs.make_shard(shard, fresh=False)
+    found = inputs.find(
+        paths,
+        out,
+        include=include or [],
+        exclude=exclude or [],
+        columns=columns,
+        rule=rule,
+        limit=limit,
+    )
+    sources = inputs.make_portion(found, part)
     reporter = reporter_for(quiet=quiet, verbose=False)
     try:
         batching = wiring.make_batching(batch_size, None, deterministic)
@@ -127,13 +145,24 @@ def plan(
             "grammar": grammar,
             "deterministic": deterministic,
         }
-        made, checkpoint = (
-            _echo()
-            if engine == "echo"
-            else _local(model, revision, offline, reporter, max_attempts, adapter, options)
-        )
+        if engine in ("server", "runpod"):
+            remote.refuse_local(adapter, str(precision), batching)
+            servers = remote.Servers(
+                base_url, served_model, allow_remote, request_timeout, structured, endpoint, jobs
+            )
+            # It asks servers what they serve, and sends no document.
+            make = remote.make_server if engine == "server" else remote.make_runpod
+            made, checkpoint = make(servers, batching, grammar, max_attempts, reporter), None
+        elif engine == "echo":
+            made, checkpoint = _echo()
+        else:
+            made, checkpoint = _local(
+                model, revision, offline, reporter, max_attempts, adapter, options
+            )
+        if engine == "ray":
+            made = _on_ray(made)
         made = wiring.taking_long(made, on_long)
-        forecasts = list(_foresee(job, out, made, sources, reporter))
+        forecasts = list(_foresee(job, out, part, made, sources, reporter))
         summary = summarise(forecasts)
         needs = None
         if checkpoint is not None and summary.to_do:
@@ -141,47 +170,30 @@ def plan(
             needs = _resources(job, made, checkpoint, summary, str(precision), device, lines)
     finally:
         reporter.end()
-    told = Told(forecasts, summary, needs, made.info.id, made.window, sources.skipped)
+    told = Told(
+        forecasts,
+        summary,
+        needs,
+        made.info.id,
+        made.window if made.window < UNKNOWN_WINDOW else None,
+        sources.skipped,
+        exact=engine not in ("server", "runpod"),
+    )
     (print_json if as_json else print_text)(told)
     raise typer.Exit(OK if needs is None or needs.fits else UNAVAILABLE)
-
-
-def _sources(
-    paths: list[str],
-    out: Path,
-    limit: int | None,
-    include: list[str],
-    exclude: list[str],
-    columns: "Columns | None",
-    rule: "pairing.Rule | None" = None,
-) -> "Sources":
-    from medgemma_cli import discover, pairing, readers
-
-    discover.check_output_folder(paths, out)
-    discover.check_tables(paths, columns)
-    sources: Sources = discover.Discovery(
-        paths,
-        readers.SUFFIXES,
-        include=include,
-        exclude=exclude,
-        out=out,
-        columns=columns,
-        limit=limit if rule is None else None,
-    )
-    if rule is not None:
-        sources = pairing.Pairs(sources, rule, limit)
-    if next(iter(sources), None) is None:
-        raise NoInputError(
-            f"No {'pair' if rule else 'document'} was found{skipped_text(sources)}.",
-            "Give a folder, files or a glob; `medgemma run --help` lists the kinds.",
-        )
-    return sources
 
 
 def _echo() -> "tuple[Engine, Checkpoint | None]":
     from medgemma_cli.engines.echo import EchoEngine
 
     return EchoEngine(), None
+
+
+def _on_ray(inner: "Engine") -> "Engine":
+    """For its keys: it counts here, and no replica is started."""
+    from medgemma_cli.engines.ray import RayEngine, RayOptions
+
+    return RayEngine(inner, lambda: inner, RayOptions())
 
 
 def _local(
@@ -207,16 +219,22 @@ def _local(
 
 
 def _foresee(
-    job: "Job", out: Path, engine: "Engine", sources: "Sources", reporter: "Reporter"
+    job: "Job",
+    out: Path,
+    part: "Shard | None",
+    engine: "Engine",
+    sources: "Sources",
+    reporter: "Reporter",
 ) -> "Iterator[Forecast]":
     from medgemma_cli import forecast
-    from medgemma_cli.ledger import Ledger
+    from medgemma_cli.commands.outputs import make_folder
     from medgemma_cli.longdocs import rule_of
     from medgemma_cli.planning import Planner
     from medgemma_cli.readers.pool import ReaderPool
 
     total = sum(1 for _ in sources) if reporter.wants_total else 0
-    with Ledger(out, read_only=True) as ledger, ReaderPool() as reading:
+    folder = make_folder(out, part, job, engine, read_only=True)
+    with folder as ledger, ReaderPool() as reading:
         planner = Planner(job, ledger, engine.identity, rule_of(engine))
         foreseen = forecast.foresee(job, planner, engine, sources, reading)
         for done, one in enumerate(foreseen, 1):

@@ -21,14 +21,21 @@ _WORDS = {
 
 
 class Told(NamedTuple):
-    """All that is known. `needs` is None where the model has nothing to do, or is none."""
+    """All that is known.
+
+    Attributes:
+        needs: None where the model has nothing to do, is none, or is a server's.
+        window: None where the server does not say.
+        exact: whether tokens were counted; if not, they are the least that they can be.
+    """
 
     forecasts: "list[Forecast]"
     summary: "Summary"
     needs: "Resources | None"
     model: str
-    window: int
+    window: int | None
     skipped: Counter[str]
+    exact: bool = True
 
 
 # -- for machines -------------------------------------------------------------------------------
@@ -47,6 +54,7 @@ def print_json(told: Told) -> None:
         "skipped": dict(told.skipped),
         "partial": summary.partial,
         "prompt_tokens": summary.prompt_tokens,
+        "prompt_tokens_exact": told.exact,
         "longest_prompt": summary.longest,
         "images": summary.images,
         "resources": None if told.needs is None else _resources(told.needs),
@@ -107,9 +115,17 @@ def _totals(told: Told) -> list[str]:
     if summary.partial:
         lines.append(f"read in part: {summary.partial}")
     if summary.to_do:
+        least = "" if told.exact else "at least "
+        window = "not known" if told.window is None else f"{told.window:,}"
         lines.append(
-            f"to do: {summary.prompt_tokens:,} prompt tokens, the longest {summary.longest:,} "
-            f"(the window of {visible(told.model)} is {told.window:,}), {summary.images:,} images"
+            f"to do: {least}{summary.prompt_tokens:,} prompt tokens, the longest "
+            f"{summary.longest:,} (the window of {visible(told.model)} is {window}), "
+            f"{summary.images:,} images"
+        )
+    if not told.exact:
+        lines.append(
+            "not known: tokens (the server has the tokenizer; counted are words, which are fewer), "
+            "tokens of images, the server's memory, and time"
         )
     return lines
 

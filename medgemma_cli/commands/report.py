@@ -10,18 +10,26 @@ from medgemma_cli.display import visible
 from medgemma_cli.readers import tables
 
 if TYPE_CHECKING:
+    from medgemma_cli.sharding.split import Shard
     from medgemma_cli.totals import Totals
 
 _LONG_KINDS = {".jsonl", ".parquet", ".ipynb", ".dicom"}
 STATUSES = ("ok", "flagged", "failed", "rejected")
 
 
-def final_line(totals: "Totals", skipped_kinds: Counter[str], out: Path, seconds: float) -> str:
+def final_line(
+    totals: "Totals",
+    skipped_kinds: Counter[str],
+    out: Path,
+    seconds: float,
+    part: "Shard | None" = None,
+) -> str:
     """One line for a log: what the inputs came to, and where the rest is told."""
     told = ", ".join(f"{totals.status[s]} {s}" for s in STATUSES if totals.status[s]) or "none"
     done = totals.inferred + totals.reused + totals.duplicates
     work = "nothing to do; " if totals.cached == totals.documents and not totals.left else ""
-    parts = [f"medgemma: {work}{totals.documents} documents: {told}"]
+    whose = f"shard {part.number}/{part.of}: " if part is not None else ""
+    parts = [f"medgemma: {whose}{work}{totals.documents} documents: {told}"]
     counts = {
         "generated": totals.inferred,
         "unchanged": totals.cached,

@@ -1,6 +1,5 @@
 """`medgemma run`: a folder of documents in, records and summaries out."""
 
-import os
 import sys
 import time
 from pathlib import Path
@@ -14,7 +13,6 @@ from medgemma_cli.errors import (
     GATE,
     OK,
     RUN_AGAIN,
-    NoInputError,
     UsageError,
 )
 
@@ -27,6 +25,7 @@ if TYPE_CHECKING:
     from medgemma_cli.pairing.grouping import Sources
     from medgemma_cli.progress import Reporter
     from medgemma_cli.records import Record
+    from medgemma_cli.sharding.split import Shard
     from medgemma_cli.totals import Totals
 
 DEFAULT_MODEL = "google/medgemma-1.5-4b-it"
@@ -130,6 +129,17 @@ def run(
     offline: o.Offline = False,
     engine: o.Engine = o.EngineChoice.local,
     echo_delay: o.EchoDelay = 0.0,
+    base_url: o.BaseUrl = None,
+    served_model: o.ServedModel = None,
+    allow_remote: o.AllowRemote = False,
+    endpoint: o.Endpoint = None,
+    jobs: o.JobsOption = o.Jobs.sync,
+    request_timeout: o.RequestTimeout = 600.0,
+    structured: o.StructuredOption = o.Structured.schema,
+    ray_address: o.RayAddress = None,
+    replicas: o.Replicas = 1,
+    gpus_per_replica: o.GpusPerReplica = None,
+    ray_engine: o.RayEngine = o.RayEngineChoice.local,
     max_new_tokens: o.MaxNewTokens = None,
     min_new_tokens: o.MinNewTokens = 0,
     temperature: o.Temperature = 0.0,
@@ -143,6 +153,7 @@ def run(
     ] = False,
     fsync: o.FsyncOption = o.Fsync.always,
     keep_views: o.KeepViews = False,
+    shard: o.ShardOption = None,
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
 ) -> None:
@@ -150,22 +161,22 @@ def run(
 
     Run the same command again and only what is new or changed is done.
     """
-    from medgemma_cli import discover, pairing, readers
-    from medgemma_cli.commands import wiring
+    from medgemma_cli import pairing
+    from medgemma_cli.commands import gating, inputs, remote, request, wiring
     from medgemma_cli.job import Job
     from medgemma_cli.progress import reporter_for
 
     started = time.monotonic()
     seconds = parse_duration(max_time) if max_time is not None else None
-    gate = wiring.make_gate(fail_on or [])
-    name = wiring.template_name(context, template, pair_by)
-    chosen = wiring.load_template(name, system, paired=pair_by is not None)
+    gate = gating.make_gate(fail_on or [])
+    name = request.template_name(context, template, pair_by)
+    chosen = request.load_template(name, system, paired=pair_by is not None)
     job = Job(
         template=chosen,
-        limits=wiring.make_limits(
+        limits=request.make_limits(
             chosen, max_new_tokens, min_new_tokens, temperature, top_p, seed, max_input_tokens
         ),
-        read_limits=wiring.make_read_limits(
+        read_limits=request.make_read_limits(
             encoding, max_bytes, max_pixels, max_pages, max_slide_bytes, seed
         ),
         question=question,
@@ -175,28 +186,18 @@ def run(
         fsync=fsync == "always",
         keep_views=keep_views,
     )
-    files = _listed(files_from)
-    discover.check_output_folder(paths or [], out, files)
-    columns = wiring.make_columns(text_column, image_column, id_column, job.read_limits)
-    discover.check_tables(paths or [], columns)
-    rule = None if pair_by is None else pairing.rule(pair_by, job.read_limits.encoding)
-    sources: Sources = discover.Discovery(
+    part = inputs.make_shard(shard, fresh=fresh)
+    found = inputs.find(
         paths or [],
-        readers.SUFFIXES,
-        files=files,
+        out,
+        files=inputs.listed(files_from),
         include=include or [],
         exclude=exclude or [],
-        out=out,
-        columns=columns,
-        limit=limit if rule is None else None,
+        columns=inputs.make_columns(text_column, image_column, id_column, job.read_limits),
+        rule=None if pair_by is None else pairing.rule(pair_by, job.read_limits.encoding),
+        limit=limit,
     )
-    if rule is not None:
-        sources = pairing.Pairs(sources, rule, limit)
-    if next(iter(sources), None) is None:
-        raise NoInputError(
-            f"No {'pair' if rule else 'document'} was found{skipped_text(sources)}.",
-            "Give a folder, files or a glob; `medgemma run --help` lists the kinds.",
-        )
+    sources = inputs.make_portion(found, part)
     reporter = reporter_for(quiet=quiet, verbose=verbose)
     made = wiring.make_engine(
         engine,
@@ -212,10 +213,15 @@ def run(
         grammar=grammar,
         max_attempts=max_attempts,
         reporter=reporter,
+        servers=remote.Servers(
+            base_url, served_model, allow_remote, request_timeout, structured, endpoint, jobs
+        ),
+        ray=wiring.make_ray(engine, ray_address, replicas, gpus_per_replica),
+        ray_engine=ray_engine,
     )
     made = wiring.taking_long(made, on_long)
     raise typer.Exit(
-        plan(job, out, made, sources, json_lines=json_lines, fresh=fresh)
+        plan(job, out, made, sources, json_lines=json_lines, fresh=fresh, part=part)
         if dry_run
         else execute(
             job,
@@ -223,6 +229,7 @@ def run(
             made,
             sources,
             reporter,
+            part=part,
             device=device,
             seconds=seconds,
             fresh=fresh,
@@ -233,22 +240,6 @@ def run(
             started=started,
         )
     )
-
-
-def _listed(files_from: str | None) -> list[str]:
-    from medgemma_cli.discover import read_list
-
-    if files_from is None:
-        return []
-    try:
-        if files_from == "-":
-            if sys.stdin is None:
-                raise NoInputError("Standard input is closed.", "Pipe the list into it.")
-            return read_list(os.fsdecode(line) for line in sys.stdin.buffer)
-        with Path(files_from).open("rb") as file:
-            return read_list(os.fsdecode(line) for line in file)
-    except OSError:
-        raise UsageError("The list of --files-from cannot be read.", "Check its path.") from None
 
 
 def execute(
@@ -266,28 +257,31 @@ def execute(
     quiet: bool,
     verbose: bool,
     started: float,
+    part: "Shard | None" = None,
     observe: "Callable[[Record], None] | None" = None,
     after: "Callable[[Ledger, Totals], None] | None" = None,
 ) -> int:
     """Do the work; the exit code.
 
     Args:
+        part: the shard whose documents they are; None: they are of the whole folder.
         observe: called with each input's current record; in place of `json_lines`.
         after: called when all is committed, while the folder is still held.
     """
-    from medgemma_cli.commands import wiring
+    from medgemma_cli.commands import gating, outputs
     from medgemma_cli.commands.report import closing_table, final_line
     from medgemma_cli.commands.timekeeping import keep_time
-    from medgemma_cli.ledger import Attempts, Ledger
+    from medgemma_cli.ledger import Attempts
     from medgemma_cli.pipeline import Run
     from medgemma_cli.progress import emit
     from medgemma_cli.readers.pool import ReaderPool
     from medgemma_cli.signals import Stopper
 
     stopper = Stopper(seconds)
+    folder = outputs.make_folder(out, part, job, engine)
     with (
         stopper.watching(),
-        Ledger(out, fsync=job.fsync) as ledger,
+        folder as ledger,
         Attempts(ledger, trace=True) as attempts,
         ReaderPool() as reading,
     ):
@@ -302,7 +296,7 @@ def execute(
             on_record=(lambda record: emit(record.model_dump_json(by_alias=True)))
             if json_lines
             else observe,
-            all_rules=bool(fail_on - wiring.STATUSES),
+            all_rules=bool(fail_on - gating.STATUSES),
         )
         try:
             process.prepare(fresh=fresh)
@@ -312,6 +306,7 @@ def execute(
         reporter.begin(_total(sources) if reporter.wants_total else None)
         try:
             totals = process.execute(sources)
+            folder.finish(sources, totals.left)
         finally:
             reporter.end()
         if after is not None:
@@ -319,7 +314,7 @@ def execute(
     keep_time(engine, device, job, totals)
     if not quiet:
         elapsed = time.monotonic() - started
-        emit(final_line(totals, sources.skipped, out, elapsed), sys.stderr)
+        emit(final_line(totals, sources.skipped, out, elapsed, part), sys.stderr)
         if verbose:
             emit(closing_table(totals), sys.stderr)
     return exit_code(totals, fail_on, stopper.code)
@@ -352,19 +347,19 @@ def plan(
     *,
     json_lines: bool,
     fresh: bool,
+    part: "Shard | None" = None,
 ) -> int:
     """Say what would be done, and why; the exit code."""
     import json
     from collections import Counter
 
+    from medgemma_cli.commands import inputs, outputs
     from medgemma_cli.display import pair_name, visible
-    from medgemma_cli.ledger import Ledger
-    from medgemma_cli.pairing import Pairs
     from medgemma_cli.pipeline import Run
     from medgemma_cli.progress import SilentReporter, emit
 
     counts: Counter[str] = Counter()
-    with Ledger(out, read_only=True) as ledger:
+    with outputs.make_folder(out, part, job, engine, read_only=True) as ledger:
         if fresh:
             ledger.forget()
         for step in Run(job, ledger, engine, SilentReporter()).plan(sources):
@@ -376,7 +371,7 @@ def plan(
             elif step.action != "cached":
                 shown = visible(pair_name(name, prior.relative if prior else None))
                 emit(f"{step.action:9} {step.why:12} {shown}")
-    for why, source in sources.alone if isinstance(sources, Pairs) else ():
+    for why, source in inputs.unpaired(sources):
         counts["skip"] += 1
         if json_lines:
             emit(json.dumps({"source": source.relative, "action": "skip", "why": why}))
@@ -385,13 +380,6 @@ def plan(
     told = ", ".join(f"{n} {action}" for action, n in sorted(counts.items())) or "nothing"
     emit(f"medgemma: dry run: {told}; nothing was loaded or written", sys.stderr)
     return OK
-
-
-def skipped_text(sources: "Sources") -> str:
-    """`; skipped 3: 2 .pdf, 1 .xyz`, or nothing."""
-    from medgemma_cli.commands.report import skipped
-
-    return skipped(sources.skipped)
 
 
 def parse_duration(text: str) -> float:

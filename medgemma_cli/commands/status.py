@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,13 +19,13 @@ def status(
     ] = False,
 ) -> None:
     """Show how many documents are ok, flagged, failed or rejected."""
-    from medgemma_cli.ledger import current_lines
     from medgemma_cli.progress import emit
+    from medgemma_cli.sharding.folders import standing_lines
 
     def wanted(line: dict[str, Any]) -> bool:
         return not failed or line["status"] in ("failed", "rejected")
 
-    lines = current_lines(out, wanted)
+    lines = standing_lines(out, wanted)
     if json_lines:
         for line in lines:
             emit(json.dumps(line, ensure_ascii=True, separators=(",", ":")))
@@ -38,6 +39,21 @@ def status(
             emit(f"{counts[name]:>7} {name}")
         if counts["failed"] + counts["rejected"]:
             emit(f"why: medgemma status {out} --failed")
+        for told in _shards(out):
+            emit(told)
+
+
+def _shards(out: Path) -> Iterator[str]:
+    """How far an array job is, and what comes next."""
+    from medgemma_cli.sharding import folders
+
+    shards = folders.found(out)
+    if folders.half_merged(out):
+        yield f"a merge was interrupted: medgemma merge {out}"
+    elif shards:
+        of = max(shard.of for shard in shards)
+        done = sum(folders.complete(folder, shard) for shard, folder in shards.items())
+        yield f"{done} of {of} shards are complete, none is merged: medgemma merge {out}"
 
 
 def _failure(line: dict[str, Any]) -> str:

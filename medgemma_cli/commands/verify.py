@@ -64,6 +64,23 @@ def _differences(
     out: Path, counts: Counter[str], *, repair: bool, sources: bool, encoding: str | None
 ) -> "Iterator[Difference]":
     from medgemma_cli.ledger import RECORDS
+    from medgemma_cli.sharding import folders
+
+    shards = folders.found(out)
+    counts["shards that are not merged"] = len(shards)
+    if (out / RECORDS).is_file() or not shards:
+        yield from _of_folder(out, counts, repair=repair, sources=sources, encoding=encoding)
+    for folder in shards.values():
+        if (folder / RECORDS).is_file():
+            found = _of_folder(folder, counts, repair=repair, sources=sources, encoding=encoding)
+            where = folder.relative_to(out)
+            yield from (one._replace(name=f"{where}/{one.name}") for one in found)
+
+
+def _of_folder(
+    out: Path, counts: Counter[str], *, repair: bool, sources: bool, encoding: str | None
+) -> "Iterator[Difference]":
+    from medgemma_cli.ledger import RECORDS
     from medgemma_cli.readers.limits import ReadLimits
     from medgemma_cli.readers.pool import ReaderPool
     from medgemma_cli.verifying import Verifier, ledger_differences
@@ -125,6 +142,8 @@ def _final(counts: Counter[str], found: Counter[str], left: Counter[str], out: P
         looked += f", {counts['sheets']} sheets"
     for name in ("sources not checked", "quotes not checked"):
         looked += f", {name} of {counts[name]}" if counts[name] else ""
+    name = "shards that are not merged"
+    looked += f", in {counts[name]} {name}" if counts[name] else ""
     if not found:
         return f"medgemma: verified: {looked}; nothing differs"
     told = ", ".join(f"{n} {kind}" for kind, n in found.most_common())

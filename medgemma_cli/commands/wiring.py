@@ -1,27 +1,21 @@
-"""What `run` and `ask` share: options become an engine, limits and a template."""
+"""What `run` and `ask` share: options become an engine."""
 
+import os
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from medgemma_cli.errors import ConfigError, UsageError
+from medgemma_cli.commands import remote
+from medgemma_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    import typer
-
     from medgemma_cli.adapters import Adapter
     from medgemma_cli.commands.options import EngineChoice, OnLong, PrecisionChoice
+    from medgemma_cli.commands.remote import Servers
     from medgemma_cli.engines.base import Engine
+    from medgemma_cli.engines.ray import RayOptions
     from medgemma_cli.models import Checkpoint
     from medgemma_cli.progress import Reporter
-    from medgemma_cli.readers import ReadLimits
-    from medgemma_cli.readers.tables import Columns
-    from medgemma_cli.records import Limits, Precision
-    from medgemma_cli.templates import Template
-
-
-# Statuses a gate can name; `failed` includes rejected documents.
-STATUSES = {"failed", "flagged"}
-COMPARE = "compare"
+    from medgemma_cli.records import Precision
 
 
 class Batching(NamedTuple):
@@ -60,8 +54,98 @@ def make_engine(
     grammar: bool,
     max_attempts: int,
     reporter: "Reporter",
+    servers: "Servers | None" = None,
+    ray: "RayOptions | None" = None,
+    ray_engine: str = "local",
 ) -> "Engine":
     """The engine asked for. Resolves the checkpoint and the adapter; loads nothing."""
+    if engine in ("server", "runpod"):
+        if servers is None:
+            raise UsageError("This command does not ask servers.", "Use --engine local.")
+        remote.refuse_local(adapter, str(precision), batching)
+        make = remote.make_server if engine == "server" else remote.make_runpod
+        return make(servers, batching, grammar, max_attempts, reporter)
+    settings: dict[str, Any] = {
+        "model": model,
+        "revision": revision,
+        "adapter": adapter,
+        "offline": offline,
+        "precision": precision,
+        "double_quant": double_quant,
+        "device": device,
+        "batching": batching,
+        "echo_delay": echo_delay,
+        "grammar": grammar,
+    }
+    if engine == "ray":
+        made = _on_ray(ray, ray_engine, settings, reporter)
+    else:
+        made = _here(engine, reporter=reporter, **settings)
+    if made.constrains:
+        return made
+    from medgemma_cli.retrying import Retrying
+
+    return Retrying(made, max_attempts)
+
+
+def _on_ray(
+    ray: "RayOptions | None", inner: str, settings: dict[str, Any], reporter: "Reporter"
+) -> "Engine":
+    """Engines as `_here` makes them, on every node from the same folders and revision."""
+    from functools import partial
+
+    from medgemma_cli.engines.ray import RayEngine, RayOptions
+
+    here = _here(inner, reporter=reporter, **settings)
+    model, adapter = settings["model"], settings["adapter"]
+    there = settings | {
+        "model": os.path.abspath(model) if os.path.isdir(model) else model,
+        "adapter": adapter and adapter.absolute(),
+        "revision": here.info.revision or settings["revision"],
+    }
+    return RayEngine(
+        here,
+        partial(replica, inner, **there),
+        ray or RayOptions(),
+        step=reporter.step,
+        tokens=reporter.tokens,
+    )
+
+
+def make_ray(
+    engine: str, address: str | None, replicas: int, gpus: float | None
+) -> "RayOptions | None":
+    """Where the replicas of `--engine ray` are, and how many."""
+    if engine != "ray":
+        return None
+    from medgemma_cli.engines.ray import RayOptions
+
+    return RayOptions(address, replicas, gpus)
+
+
+def replica(engine: str, **settings: Any) -> "Engine":
+    """The engine of a replica, made on its node; tells nobody of its steps."""
+    from medgemma_cli.progress import SilentReporter
+
+    return _here(engine, reporter=SilentReporter(), **settings)
+
+
+def _here(
+    engine: str,
+    *,
+    model: str,
+    revision: str | None,
+    adapter: Path | None,
+    offline: bool,
+    precision: str,
+    double_quant: bool,
+    device: str,
+    batching: Batching,
+    echo_delay: float,
+    grammar: bool,
+    reporter: "Reporter",
+) -> "Engine":
+    """An engine in this process."""
     if engine == "echo":
         from medgemma_cli.engines.echo import EchoEngine
 
@@ -80,22 +164,7 @@ def make_engine(
         grammar=grammar,
         adapter=find_adapter(adapter, checkpoint, reporter),
     )
-    made = LocalEngine(checkpoint, options, step=reporter.step, tokens=reporter.tokens)
-    if made.constrains:
-        return made
-    from medgemma_cli.retrying import Retrying
-
-    return Retrying(made, max_attempts)
-
-
-def taking_long(engine: "Engine", on_long: "OnLong") -> "Engine":
-    """The engine, with documents longer than its window taken as `--on-long` says."""
-    if on_long == "fail":
-        return engine
-    from medgemma_cli import templates
-    from medgemma_cli.longdocs import MERGE, LongDocuments
-
-    return LongDocuments(engine, "head" if on_long == "head" else "split", templates.load(MERGE))
+    return LocalEngine(checkpoint, options, step=reporter.step, tokens=reporter.tokens)
 
 
 def find_adapter(
@@ -112,126 +181,11 @@ def find_adapter(
     return adapter
 
 
-def load_template(name: str, system: str | None, *, paired: bool = False) -> "Template":
-    """The template, with `--system TEXT|@FILE` in place of its system text.
-
-    Raises:
-        UsageError: 2, it is for pairs and there are none, or the other way round.
-    """
+def taking_long(engine: "Engine", on_long: "OnLong") -> "Engine":
+    """The engine, with documents longer than its window taken as `--on-long` says."""
+    if on_long == "fail":
+        return engine
     from medgemma_cli import templates
+    from medgemma_cli.longdocs import MERGE, LongDocuments
 
-    if system is not None and system.startswith("@"):
-        try:
-            system = Path(system[1:]).read_text("utf-8").strip()
-        except (OSError, UnicodeDecodeError):
-            raise ConfigError(
-                "The file of --system cannot be read as UTF-8 text.", "Check the path after @."
-            ) from None
-    template = templates.load(name, system=system)
-    if template.pairs and not paired:
-        raise UsageError(
-            "The template compares two documents.",
-            "Say which with `run --pair-by`, or choose another --template.",
-        )
-    if paired and not template.pairs:
-        raise UsageError(
-            "The template looks at one document, and --pair-by gives it two.",
-            f"Leave --template out (it is {COMPARE} then), or choose one that uses prior.text.",
-        )
-    return template
-
-
-def template_name(context: "typer.Context", name: str, pair_by: str | None) -> str:
-    """The template's name: with `--pair-by`, and none asked for, the one that compares."""
-    asked = context.get_parameter_source("template")
-    default = asked is None or asked.name == "DEFAULT"
-    return COMPARE if pair_by is not None and default else name
-
-
-def make_limits(
-    template: "Template",
-    max_new_tokens: int | None,
-    min_new_tokens: int,
-    temperature: float,
-    top_p: float,
-    seed: int,
-    max_input_tokens: int | None = None,
-) -> "Limits":
-    """The template's own budget, unless one was asked for."""
-    from medgemma_cli.records import Limits
-
-    limits = Limits(
-        max_new_tokens=max_new_tokens or template.max_new_tokens,
-        min_new_tokens=min_new_tokens,
-        temperature=temperature,
-        top_p=top_p,
-        seed=seed,
-        max_input_tokens=max_input_tokens,
-    )
-    if limits.min_new_tokens > limits.max_new_tokens:
-        raise UsageError(
-            "--min-new-tokens is above --max-new-tokens.", "Lower the first or raise the second."
-        )
-    return limits
-
-
-def make_read_limits(
-    encoding: str | None,
-    max_bytes: int,
-    max_pixels: int,
-    max_pages: int,
-    max_slide_bytes: int,
-    seed: int,
-) -> "ReadLimits":
-    """Bounds of the readers, and what chooses patches; checks that the encoding exists."""
-    import codecs
-
-    from medgemma_cli.readers import ReadLimits
-
-    if encoding is not None:
-        try:
-            encoding = codecs.lookup(encoding).name
-            "".encode(encoding)  # `hex` and its like are no encodings of text
-        except (LookupError, ValueError):
-            raise UsageError(
-                "There is no such --encoding.", "Examples: utf-8, cp1252, latin-1, utf-16."
-            ) from None
-    return ReadLimits(max_bytes, max_pixels, encoding, max_pages, max_slide_bytes, seed)
-
-
-def make_columns(
-    text: str | None, image: str | None, identity: str | None, limits: "ReadLimits"
-) -> "Columns | None":
-    """The columns of tables; None where no table is to be read.
-
-    Raises:
-        UsageError: 2, rows would have an id and nothing else.
-    """
-    from medgemma_cli.readers.tables import Columns
-
-    if text is None and image is None:
-        if identity is not None:
-            raise UsageError(
-                "--id-column goes with --text-column or --image-column.",
-                "Say which column has the documents.",
-            )
-        return None
-    return Columns(text, image, identity, limits.encoding, limits.max_bytes)
-
-
-def make_gate(names: list[str]) -> set[str]:
-    """`--fail-on`: statuses and rules.
-
-    Raises:
-        UsageError: 2, neither a status nor the name of a rule.
-    """
-    asked = set(names) - STATUSES
-    if not asked:
-        return set(names)  # the rules need not be read
-    from medgemma_cli.safety.rulebook import names as rules
-
-    if asked - rules():
-        raise UsageError(
-            "--fail-on takes failed, flagged, or the name of a rule.", "See `medgemma rules`."
-        )
-    return set(names)
+    return LongDocuments(engine, "head" if on_long == "head" else "split", templates.load(MERGE))

@@ -1,7 +1,7 @@
 """The contract of every engine. No torch here, and none behind it until there is work."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from medgemma_cli.errors import DocumentError
 from medgemma_cli.records import Generation, Limits, ModelInfo, Prompt
@@ -89,3 +89,36 @@ class Engine(Protocol):
 
     def stream(self, prompt: Prompt) -> Iterator[str | Generation]:
         """The answer piece by piece, thoughts already taken out; the `Generation` last."""
+
+
+class SoFar(NamedTuple):
+    """What is written of an answer: the prompt's id, and all of its text up to now."""
+
+    id: str
+    text: str
+
+
+class Audience(Protocol):
+    """Who waits for answers; asked often, maybe from another thread."""
+
+    def wanted(self, name: str) -> bool:
+        """Whether somebody still waits for the answer to the prompt of this id."""
+
+    def watched(self, name: str) -> bool:
+        """Whether somebody wants to see it as it is written."""
+
+
+@runtime_checkable
+class Live(Protocol):
+    """An engine that a service can feed while it works."""
+
+    def live(
+        self, prompts: Iterable[Prompt | None], audience: Audience
+    ) -> Iterator[Generation | SoFar]:
+        """As `generate`. A None among the prompts says that there is none now: what is done is
+        handed out meanwhile, and a batch does not wait to be filled. An answer that nobody wants
+        any more is given up, and comes back with an error. No id is under way twice.
+
+        Raises:
+            ModelUnavailableError: the model cannot be loaded or the device was lost.
+        """

@@ -176,6 +176,12 @@ class Decoder:
             self._prefixes.clear()
         return [line.work for line in gone]
 
+    def drop(self, unwanted: Callable[[Work], bool]) -> list[Line]:
+        """Lines whose work is unwanted leave unfinished, and come back."""
+        for line in self.lines:
+            line.answer.done = line.answer.done or unwanted(line.work)
+        return self._take_done()
+
     def _take_done(self) -> list[Line]:
         """Rows stay without gaps: the last line moves into the place of one that left."""
         import torch

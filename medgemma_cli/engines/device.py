@@ -41,12 +41,21 @@ class Failed(NamedTuple):
 
 
 class Shown(NamedTuple):
-    """What the only line has written so far; only where it is watched."""
+    """What a line has written so far; only where it is watched."""
 
+    name: str
     ids: list[int]
 
 
 Event = Done | Failed | Shown
+
+
+def _nobody(name: str) -> bool:
+    return False
+
+
+def _everybody(name: str) -> bool:
+    return True
 
 
 class Device:
@@ -56,7 +65,8 @@ class Device:
         load: gives the decoder, again after `reload`; called in the device's thread.
         keep_going: asked before works are taken; after a no, lines are finished and no more.
         begin: told the ids of works before they are shown together.
-        watch: whether to tell what the first line has written, after each pass.
+        watched: whether to tell, after each pass, what the line of this prompt has written.
+        wanted: asked before each pass; a line whose prompt is not is given up.
     """
 
     def __init__(
@@ -66,13 +76,15 @@ class Device:
         keep_going: Callable[[], bool],
         begin: Callable[[Sequence[str]], None] = unwatched,
         *,
-        watch: bool = False,
+        watched: Callable[[str], bool] = _nobody,
+        wanted: Callable[[str], bool] = _everybody,
     ) -> None:
         self._begin = begin
         self._load = load
         self._capacity = capacity
         self._keep_going = keep_going
-        self._watch = watch
+        self._watched = watched
+        self._wanted = wanted
         self._waiting = Waiting()
         self._changed = threading.Condition()
         self._events: queue.SimpleQueue[Event | BaseException | None] = queue.SimpleQueue()
@@ -146,6 +158,7 @@ class Device:
                 if self._reloading and not decoder.lines:
                     decoder = None  # or two models would be in memory
                     decoder = self._loaded()
+                self._give_up(decoder)
                 if decoder.lines:
                     self._step(decoder)
         except BaseException as error:
@@ -169,7 +182,13 @@ class Device:
             if self._aborted:
                 return False
             works = [] if self._reloading or self._stopped else self._take(decoder)
-        for part in slices(works, self._capacity.shown):
+        wanted = []
+        for work in works:
+            if self._wanted(work.prompt.id):
+                wanted.append(work)
+            else:
+                self._events.put(Failed(work, "engine"))
+        for part in slices(wanted, self._capacity.shown):
             self._admit(decoder, part)
         return bool(decoder.lines) or not self._stopped
 
@@ -226,6 +245,13 @@ class Device:
         else:
             self._events.put(Failed(works[0], code))
 
+    def _give_up(self, decoder: Decoder) -> None:
+        """Lines that nobody waits for leave."""
+        if all(self._wanted(line.work.prompt.id) for line in decoder.lines):
+            return
+        for line in decoder.drop(lambda work: not self._wanted(work.prompt.id)):
+            self._events.put(Failed(line.work, "engine"))
+
     def _step(self, decoder: Decoder) -> None:
         code = "engine"
         try:
@@ -252,10 +278,10 @@ class Device:
         self._rows, self._finished = max(1, min(rows, self._rows)), 0
 
     def _report(self, decoder: Decoder, done: list[Line]) -> None:
-        if self._watch:
-            for line in (*done, *decoder.lines):
-                if not line.work.tries:
-                    self._events.put(Shown(list(line.answer.ids)))
+        for line in (*done, *decoder.lines):
+            name = line.work.prompt.id
+            if not line.work.tries and self._watched(name):
+                self._events.put(Shown(name, list(line.answer.ids)))
         for line in done:
             self._events.put(Done(line, decoder.precision))
             self._finished += 1

@@ -12,7 +12,7 @@ from itertools import cycle, islice
 from typing import Any
 
 from medgemma_cli import decoding, kinds, quoting
-from medgemma_cli.engines.base import always, unwatched
+from medgemma_cli.engines.base import Audience, SoFar, always, unwatched
 from medgemma_cli.records import Generation, ModelInfo, Prompt, Usage
 
 _SPACES = re.compile(r"\s+")
@@ -58,6 +58,21 @@ class EchoEngine:
         generation = self._answer(prompt)
         yield from re.findall(r"\S+\s*", generation.text)
         yield generation
+
+    def live(
+        self, prompts: Iterable[Prompt | None], audience: Audience
+    ) -> Iterator[Generation | SoFar]:
+        """One prompt after another; those that are watched, word by word."""
+        for prompt in prompts:
+            if prompt is None:
+                continue
+            text = ""
+            for piece in self.stream(prompt):
+                if isinstance(piece, Generation):
+                    yield piece
+                elif audience.watched(prompt.id):
+                    text += piece
+                    yield SoFar(prompt.id, text)
 
     def _answer(self, prompt: Prompt) -> Generation:
         started = time.perf_counter()

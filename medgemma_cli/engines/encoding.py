@@ -130,6 +130,10 @@ class Encoder:
         kept, thinking = strip_thoughts(ids, *self._thought)
         return tokenizing.join(self.tokenizer, kept), thinking
 
+    def raw(self, ids: list[int]) -> str:
+        """Generated ids as text, control tokens and thoughts and all."""
+        return tokenizing.join(self.tokenizer, ids, special=True)
+
     def ends(self, ids: list[int]) -> list[int]:
         """Where each id's text ends in the text of them all, in characters."""
         at, done, ends = 0, 0, []

@@ -17,7 +17,7 @@ from typing import Any
 from medgemma_cli import models
 from medgemma_cli.adapters import Adapter
 from medgemma_cli.engines import attention, outcome, vision
-from medgemma_cli.engines.base import always, unwatched
+from medgemma_cli.engines.base import Audience, SoFar, always, unwatched
 from medgemma_cli.engines.decode import Decoder
 from medgemma_cli.engines.device import Device, Done, Failed, Shown
 from medgemma_cli.engines.encoding import Encoded, Encoder
@@ -66,8 +66,24 @@ class LocalOptions:
     adapter: Adapter | None = None
 
 
+# Behind the last prompt: None says that there is none yet.
+_END: Any = object()
+
+
 def _quiet(text: str, done: int, total: int) -> None:
     return
+
+
+class _Only:
+    """Somebody who waits for the only answer, and watches it."""
+
+    def wanted(self, name: str) -> bool:
+        """Always."""
+        return True
+
+    def watched(self, name: str) -> bool:
+        """Always."""
+        return True
 
 
 class LocalEngine:
@@ -280,7 +296,7 @@ class LocalEngine:
     def stream(self, prompt: Prompt) -> Iterator[str | Generation]:
         """Text as it comes; closing the iterator stops it."""
         sent = 0
-        for event in self._run(iter([prompt]), watch=True):
+        for event in self._run(iter([prompt]), audience=_Only()):
             final = isinstance(event, Generation)
             text = event.text if isinstance(event, Generation) else self._shown(event)
             if len(text) > sent and (final or not text.endswith("\ufffd")):
@@ -289,20 +305,30 @@ class LocalEngine:
             if isinstance(event, Generation):
                 yield event
 
-    def _shown(self, ids: list[int]) -> str:
-        text, _ = self.encoder().text([token for token in ids if token not in self.stop])
+    def live(
+        self, prompts: Iterable[Prompt | None], audience: Audience
+    ) -> Iterator[Generation | SoFar]:
+        """As they finish, and what is watched as it comes."""
+        for event in self._run(iter(prompts), audience=audience):
+            if isinstance(event, Generation):
+                yield event
+            elif not (text := self._shown(event)).endswith("\ufffd"):
+                yield SoFar(event.name, text)
+
+    def _shown(self, event: Shown) -> str:
+        text, _ = self.encoder().text([token for token in event.ids if token not in self.stop])
         return text
 
     def _run(
         self,
-        prompts: Iterator[Prompt],
+        prompts: Iterator[Prompt | None],
         keep_going: Callable[[], bool] = always,
         begin: Callable[[Sequence[str]], None] = unwatched,
         *,
-        watch: bool = False,
-    ) -> Iterator[Generation | list[int]]:
+        audience: Audience | None = None,
+    ) -> Iterator[Generation | Shown]:
         """Make prompts ready while the device works; what it has done comes out between."""
-        first = next(prompts, None)
+        first = next((prompt for prompt in prompts if prompt is not None), None)
         if first is None:
             return
         self.encoder().encode(first)
@@ -316,20 +342,23 @@ class LocalEngine:
         def load() -> Decoder:
             return decoders.pop() if decoders else self._again()
 
-        device = Device(load, self._capacity, keep_going, begin, watch=watch)
+        asked = {"watched": audience.watched, "wanted": audience.wanted} if audience else {}
+        device = Device(load, self._capacity, keep_going, begin, **asked)
         device.start()
         try:
             yield from self._feed(device, chain([first], prompts))
         finally:
             device.abort()
 
-    def _feed(self, device: Device, prompts: Iterator[Prompt]) -> Iterator[Generation | list[int]]:
+    def _feed(
+        self, device: Device, prompts: Iterator[Prompt | None]
+    ) -> Iterator[Generation | Shown]:
         more, under_way = True, 0
         while more or under_way:
             if more and not device.full():
-                prompt = next(prompts, None)
-                if prompt is None:
-                    more = False
+                prompt = next(prompts, _END)
+                if prompt is None or prompt is _END:
+                    more = prompt is None
                     device.close()
                 elif isinstance(prepared := self._prepare(prompt), Work):
                     under_way += 1
@@ -339,7 +368,7 @@ class LocalEngine:
             # With nothing to make ready, what is done is waited for.
             event = device.next(wait=bool(under_way) and (not more or device.full()))
             while event is not None:
-                made = event.ids if isinstance(event, Shown) else self._finish(device, event)
+                made = event if isinstance(event, Shown) else self._finish(device, event)
                 under_way -= isinstance(made, Generation)
                 if made is not None:
                     yield made

@@ -21,6 +21,7 @@ def generation(line: Line, encoder: Encoder, stop: list[int]) -> Generation:
     return Generation(
         id=work.prompt.id,
         text=text,
+        raw=encoder.raw(answer.ids),
         finish_reason="error" if error else "stop" if complete else "length",
         usage=Usage(
             prompt_tokens=len(work.encoded.ids),

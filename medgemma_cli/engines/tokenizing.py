@@ -15,8 +15,8 @@ def split(tokenizer: Any, text: str, *, special: bool) -> list[int]:
     return ids
 
 
-def join(tokenizer: Any, ids: list[int]) -> str:
-    """The text of ids, without special tokens."""
+def join(tokenizer: Any, ids: list[int], *, special: bool = False) -> str:
+    """The text of ids, without special tokens unless they are asked for."""
     with _LOCK:
-        text: str = tokenizer.decode(ids, skip_special_tokens=True)
+        text: str = tokenizer.decode(ids, skip_special_tokens=not special)
     return text

@@ -14,12 +14,15 @@ from typing import Self
 
 from pydantic import ValidationError
 
-from medgemma_cli.errors import OutputError, StorageError
-from medgemma_cli.files import QUARANTINE, make_folder, replace_file, sync_folder
+from medgemma_cli.errors import ConfigError, OutputError, StorageError
+from medgemma_cli.files import QUARANTINE, SHARDS, make_folder, replace_file, sync_folder
 from medgemma_cli.ledger.appending import AppendOnly
 from medgemma_cli.ledger.lines import RECORDS, Entry, entry_for, entry_of, parse_line, raw_lines
 from medgemma_cli.ledger.locking import Lock
 from medgemma_cli.records import Record
+
+# Below `SHARDS` while shards are being merged; see `sharding.joining`.
+MERGE = "merge.json"
 
 
 class DamagedRecordError(Exception):
@@ -29,18 +32,32 @@ class DamagedRecordError(Exception):
 class Ledger:
     """The records of one output folder, open for one writer. Use as a context manager.
 
+    Args:
+        below: of a shard, the ledger of the whole folder, read only: what is merged already.
+        merging: whoever opens it goes on with a merge; all others are refused in the middle of one.
+
     Attributes:
         current: slot → the entry of its last line.
         by_key: key → the last entry with it, whatever its slot.
         warnings: what opening found and mended, in plain words without document text.
     """
 
-    def __init__(self, out: Path, *, fsync: bool = True, read_only: bool = False) -> None:
+    def __init__(
+        self,
+        out: Path,
+        *,
+        fsync: bool = True,
+        read_only: bool = False,
+        below: "Ledger | None" = None,
+        merging: bool = False,
+    ) -> None:
         self.out = out
         self.path = out / RECORDS
         self.current: dict[str, Entry] = {}
         self.by_key: dict[str, Entry] = {}
         self.warnings: list[str] = []
+        self.below = below
+        self._merging = merging
         self._fsync = fsync
         self._read_only = read_only
         self._lock: Lock | None = None
@@ -52,7 +69,8 @@ class Ledger:
         Raises:
             OutputError: 73, the folder cannot be written.
             RunAgainError: 75, another run holds it.
-            ConfigError: 78, a newer ledger, or a filesystem that cannot lock.
+            ConfigError: 78, a newer ledger, a filesystem that cannot lock, or a merge that was
+                interrupted.
 
         With `read_only` there is no lock and no repair, and a missing ledger is an empty one.
         """
@@ -62,6 +80,7 @@ class Ledger:
         try:
             make_folder(self.out, fsync=self._fsync)
             self._lock = Lock(self.out)
+            self._refuse_half_merged()
             self._file = AppendOnly(self.path, fsync=self._fsync)
             if self._fsync:
                 sync_folder(self.out)  # the ledger's name must last, too
@@ -100,6 +119,13 @@ class Ledger:
         return self._file.size if self._file is not None else 0
 
     # -- opening ------------------------------------------------------------------------------
+
+    def _refuse_half_merged(self) -> None:
+        # What stands behind the merge's beginning may be cut off when it is begun again.
+        if not self._merging and (self.out / SHARDS / MERGE).exists():
+            raise ConfigError(
+                "A merge of this output folder was interrupted.", "Run `medgemma merge` on it."
+            )
 
     def _peek(self) -> None:
         if self.path.is_file():
@@ -203,6 +229,38 @@ class Ledger:
         self.current[entry.slot] = entry
         self.by_key[entry.key] = entry
 
+    def append_line(self, raw: bytes) -> Entry:
+        """Append another ledger's line, byte for byte; safe from a power loss after `sync`.
+
+        Raises:
+            StorageError: 74; the file is as it was before, or the line is none of a ledger.
+            RunAgainError: 75; the lock file was removed.
+        """
+        file, line = self._opened(), parse_line(raw)
+        if line is None or not raw.endswith(b"\n"):
+            raise StorageError("A line to be merged is no record.", "Run its shard again.")
+        assert self._lock is not None
+        self._lock.check()
+        entry = entry_of(line, file.append(raw))
+        self._remember(entry)
+        return entry
+
+    # -- looking up ---------------------------------------------------------------------------
+
+    def at(self, slot: str) -> Entry | None:
+        """The current entry of a slot, here or below."""
+        entry = self.current.get(slot)
+        if entry is None and self.below is not None:
+            entry = _merged(self.below.current.get(slot))
+        return entry
+
+    def of(self, key: str) -> Entry | None:
+        """The last entry with a key, here or below."""
+        entry = self.by_key.get(key)
+        if entry is None and self.below is not None:
+            entry = _merged(self.below.by_key.get(key))
+        return entry
+
     # -- reading back -------------------------------------------------------------------------
 
     def read(self, entry: Entry) -> Record:
@@ -212,7 +270,7 @@ class Ledger:
             DamagedRecordError: the line has what the index needs, and is no record.
             StorageError: 74, somebody else changed the file.
         """
-        with self.path.open("rb") as file:
+        with self._holder(entry).path.open("rb") as file:
             file.seek(entry.offset)
             line = parse_line(file.readline())
         if line is None:
@@ -226,12 +284,20 @@ class Ledger:
 
     def drop(self, entry: Entry) -> None:
         """Forget a damaged record, with a copy of its line; its document is to run again."""
-        with self.path.open("rb") as file:
+        holder = self._holder(entry)
+        with holder.path.open("rb") as file:
             file.seek(entry.offset)
             self.quarantine(file.readline())
-        self.current.pop(entry.slot, None)
-        self.by_key.pop(entry.key, None)
+        holder.current.pop(entry.slot, None)
+        holder.by_key.pop(entry.key, None)
         self.warnings.append(
             f"{RECORDS}: a damaged record at byte {entry.offset} was copied to {QUARANTINE}/ and "
             "left; its document runs again."
         )
+
+    def _holder(self, entry: Entry) -> "Ledger":
+        return self.below if entry.merged and self.below is not None else self
+
+
+def _merged(entry: Entry | None) -> Entry | None:
+    return entry._replace(merged=True) if entry is not None else None

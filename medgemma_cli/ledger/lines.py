@@ -10,7 +10,7 @@ import jsonlines
 from pydantic_core import from_json
 
 from medgemma_cli.errors import ConfigError
-from medgemma_cli.files import QUARANTINE
+from medgemma_cli.files import QUARANTINE, SHARDS
 from medgemma_cli.records import RECORD_SCHEMA, Record, Status
 
 RECORDS = "records.jsonl"
@@ -18,7 +18,10 @@ _STATUSES = frozenset(get_args(Status))
 
 
 class Entry(NamedTuple):
-    """What is kept in memory of one line: enough to decide, not to show."""
+    """What is kept in memory of one line: enough to decide, not to show.
+
+    `merged` says that the line is in the ledger below a shard's, see `Ledger`.
+    """
 
     key: str
     slot: str
@@ -31,6 +34,7 @@ class Entry(NamedTuple):
     error: str | None = None
     views: bool = False
     prior: str | None = None
+    merged: bool = False
 
 
 def slot_of(source: str, summary: str | None) -> str:
@@ -137,11 +141,11 @@ def parse_line(raw: bytes) -> dict[str, Any] | None:
 
 
 def _stays_inside(summary: object) -> bool:
-    """Whether a summary's name leads nowhere but into the output folder, quarantine apart."""
+    """Whether a summary's name leads nowhere but into the output folder, our own folders apart."""
     if not isinstance(summary, str) or "\0" in summary:
         return False
     first, *others = summary.split("/")
-    return first not in ("", "..", QUARANTINE) and ".." not in others
+    return first not in ("", "..", QUARANTINE, SHARDS) and ".." not in others
 
 
 def current_lines(

@@ -17,17 +17,20 @@ _CANNOT_LOCK = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
 class Lock:
     """The lock of an output folder, held from its making until `release`.
 
+    Args:
+        shared: others may share it, and nobody has it alone: held by each shard of a folder.
+
     Raises:
         RunAgainError: 75, another run holds it.
         ConfigError: 78, the filesystem cannot lock.
         OSError: the lock file cannot be made.
     """
 
-    def __init__(self, out: Path) -> None:
+    def __init__(self, out: Path, *, shared: bool = False) -> None:
         self._path = out / LOCK
         self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            _take(self._descriptor, fcntl.LOCK_EX)
+            _take(self._descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
             # Somebody may have removed the file we hold and another run made a new one.
             if not self._is_file():
                 raise _held_by_another()

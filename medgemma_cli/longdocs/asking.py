@@ -1,5 +1,6 @@
 """The prompts by which the model joins answers: how many go into one, and how they read."""
 
+import hashlib
 import json
 from collections.abc import Iterator
 
@@ -29,6 +30,8 @@ class Asking:
         self._room = room(prompt.limits, engine)
         self._most: int | None = None
         self._probes = 0
+        data = prompt.document.encode("utf-8", "surrogatepass")
+        self._mark = hashlib.sha256(data).hexdigest()
 
     def prompt(self, group: list[Answer], asked: Contract, name: str) -> Prompt | None:
         """What joins a group of answers; None if that does not fit."""
@@ -88,9 +91,13 @@ class Asking:
     def _render(self, text: str, asked: Contract, name: str) -> Prompt:
         source = Source(place="", relative="", origin="")
         shown = Document(
-            source=source, sha256="", bytes=0, media_type="text/plain", text=text, coverage={}
+            source=source,
+            sha256=self._mark,  # one marker for all of them, so that all are as long
+            bytes=0,
+            media_type="text/plain",
+            text=text,
+            coverage={},
         )
-        # The marker is made of the document's key: what a document says cannot foresee it.
         limits, question = self._prompt.limits, self._question(asked)
         made = templates.render(self._merge, shown, self._prompt.id, limits, question)
         return made.model_copy(update={"id": name, "contract": asked})

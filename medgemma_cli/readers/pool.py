@@ -33,7 +33,7 @@ _TRIES = 2
 # What a terminal or a service manager sends to all processes: the parent decides.
 _OUTSIDE = {signal.SIGINT, signal.SIGTERM}
 _ABORTED = (-signal.SIGABRT, -signal.SIGTRAP)  # the latter is how GLib ends
-_SECRETS = ("HF_", "HUGGING_FACE_")
+_SECRETS = ("HF_", "HUGGING_FACE_", "MEDGEMMA_SERVER_API_KEY", "RUNPOD_")
 
 
 class Reading(Protocol):

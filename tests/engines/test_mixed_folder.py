@@ -149,6 +149,17 @@ def parquet(path: Path) -> None:
     pq.write_table(arrow.table({"id": ["p"], "note": [TEXT], "film": [""]}), path)
 
 
+SEEN = """---
+name: seen
+accepts: [text, image]
+output:
+  answer: yes | no
+---
+{{ document.text }}
+Is anything to be seen? Answer as JSON with the field answer.
+"""
+
+
 class Watched(LocalEngine):
     """Keeps the prompts that it answers."""
 
@@ -170,7 +181,10 @@ def watched(make_engine: tiny.MakeEngine) -> Watched:
 
 def summarised(engine: LocalEngine, folder: Path, out: Path) -> tuple[dict[str, Record], int]:
     """The record of each document, and how many archives were passed over."""
-    job = Job(templates.load("general"), Limits(max_new_tokens=6), fsync=False)
+    # Random weights may write nothing; of two words they always choose one.
+    (out.parent / "seen.md").write_text(SEEN, "utf-8")
+    template = templates.load(str(out.parent / "seen.md"))
+    job = Job(template, Limits(max_new_tokens=16), fsync=False)
     columns = Columns("note", "film", "id")
     found = Discovery([str(folder)], readers.SUFFIXES, columns=columns)
     with Ledger(out, fsync=False) as ledger, ReaderPool(2) as reading:

@@ -1,38 +1,12 @@
 """The command in this process, and one adapter that a whole session may use."""
 
 import os
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import lessons_kit as kit
 import pytest
-
-from medgemma_cli.errors import USAGE, MedgemmaError
-
-
-class Result(NamedTuple):
-    """What a command came to."""
-
-    returncode: int
-    stderr: str
-
-
-Command = Callable[..., Result]
-
-
-def run(*args: object) -> int:
-    """The exit code of a command; what it says of an error goes to the standard error."""
-    from medgemma_cli.cli import _CannotParse, app
-
-    try:
-        return int(app([str(arg) for arg in args], standalone_mode=False) or 0)
-    except MedgemmaError as error:
-        print(f"medgemma: {error.message}\n  {error.next_step}", file=sys.stderr)  # noqa: T201
-        return error.exit_code
-    except _CannotParse:
-        return USAGE
+from lessons_kit import Command, Result, Taught, run
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -60,15 +34,6 @@ def command(
         return Result(code, capsys.readouterr().err)
 
     return call
-
-
-class Taught(NamedTuple):
-    """An adapter, the examples it learned, and how long that took in seconds."""
-
-    adapter: Path
-    folder: Path
-    rows: list[dict[str, Any]]
-    seconds: float
 
 
 @pytest.fixture(scope="session")

@@ -1,9 +1,12 @@
-"""Examples for the tests of tuning: eight of texts and images, and how to write them."""
+"""Examples for the tests of tuning, of texts and images, how to write them, and the command."""
 
 import json
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+from medgemma_cli.errors import USAGE, MedgemmaError
 
 WORDS = "amber", "birch", "cedar", "delta", "ember", "fjord", "grove", "heron"
 # Quick on the tiny checkpoint: large steps, no dropout, every example in each step.
@@ -106,3 +109,35 @@ def foreign(folder: Path, **changes: Any) -> Path:
     weights = {name.format("A"): torch.ones(2, 64), name.format("B"): torch.ones(64, 2)}
     save_file(weights, folder / "adapter_model.safetensors", {"format": "pt"})
     return folder
+
+
+class Result(NamedTuple):
+    """What a command came to."""
+
+    returncode: int
+    stderr: str
+
+
+Command = Callable[..., Result]
+
+
+def run(*args: object) -> int:
+    """The exit code of a command; what it says of an error goes to the standard error."""
+    from medgemma_cli.cli import _CannotParse, app
+
+    try:
+        return int(app([str(arg) for arg in args], standalone_mode=False) or 0)
+    except MedgemmaError as error:
+        print(f"medgemma: {error.message}\n  {error.next_step}", file=sys.stderr)  # noqa: T201
+        return error.exit_code
+    except _CannotParse:
+        return USAGE
+
+
+class Taught(NamedTuple):
+    """An adapter, the examples it learned, and how long that took in seconds."""
+
+    adapter: Path
+    folder: Path
+    rows: list[dict[str, Any]]
+    seconds: float

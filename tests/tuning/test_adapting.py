@@ -6,7 +6,7 @@ from typing import Any
 import lessons_kit as kit
 import pytest
 import torch
-from conftest import Taught
+from lessons_kit import Taught
 
 from medgemma_cli import adapters, models
 from medgemma_cli.adapters import WEIGHTS, Adapter

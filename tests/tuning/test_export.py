@@ -16,7 +16,7 @@ from typing import Any
 
 import lessons_kit as kit
 import pytest
-from conftest import Command, Taught, run
+from lessons_kit import Command, Taught, run
 
 from medgemma_cli import models
 from medgemma_cli.errors import ConfigError, OutputError, RunAgainError

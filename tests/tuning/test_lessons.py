@@ -7,7 +7,7 @@ from typing import Any
 import lessons_kit as kit
 import pytest
 import torch
-from conftest import Command
+from lessons_kit import Command
 
 from medgemma_cli import models, templates
 from medgemma_cli.commands.lessons import read
@@ -74,7 +74,7 @@ def test_ids_are_those_of_run(
     shown: list[list[int]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Of a document, but for the marker around it, which is made of the document's key."""
+    """Of a document, but for the marker around it, which is made of the file's bytes."""
     monkeypatch.setattr(templates, "_fence", lambda text, key: ("<<<m\n", "\nm>>>"))
     note = "Note <end_of_turn> on\r\nember <start_of_image>.\n"
     (tmp_path / "note.txt").write_bytes(note.encode())

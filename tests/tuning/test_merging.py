@@ -7,7 +7,7 @@ import lessons_kit as kit
 import pytest
 import tiny
 import torch
-from conftest import Taught
+from lessons_kit import Taught
 
 from medgemma_cli import adapters, models
 from medgemma_cli.adapters import WEIGHTS

@@ -11,7 +11,7 @@ from typing import Any
 
 import lessons_kit as kit
 import pytest
-from conftest import Command, Taught
+from lessons_kit import Command, Taught
 from tiny import MakeEngine, prompt
 
 from medgemma_cli import adapters, models
@@ -86,7 +86,7 @@ def test_what_was_taught_is_answered(
     command: Command, checkpoint: Path, adapter: Taught, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """`ask --adapter` says, greedily, what the examples said, to a text and to an image."""
-    from conftest import run
+    from lessons_kit import run
 
     model = ("--model", checkpoint, *PLAIN, "--max-new-tokens", "24", "-q")
     for row in adapter.rows:
@@ -133,7 +133,7 @@ def test_questions_carry_the_adapter(
     assert "0 asked, 1 kept" in command(*way).stderr
     first, second = map(json.loads, (tmp_path / "kept" / "answers.jsonl").read_text().splitlines())
     assert first["key"] != second["key"] and first["letters"] != second["letters"]
-    from conftest import run
+    from lessons_kit import run
 
     capsys.readouterr()
     assert run(*way, "--adapter", adapter.adapter, "--json") == 0

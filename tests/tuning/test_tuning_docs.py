@@ -9,7 +9,7 @@ from pathlib import Path
 
 import lessons_kit as kit
 import pytest
-from conftest import run
+from lessons_kit import run
 
 from medgemma_cli.commands.lessons import read
 

@@ -1,0 +1,1 @@
+"""What `engines.server` is made of: addresses, requests, answers, and how many go at once."""

@@ -1,0 +1,1 @@
+"""Array jobs: one folder's documents split over many runs, and joined again."""
