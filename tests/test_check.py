@@ -1,7 +1,6 @@
 """`medgemma check` and `medgemma rules`: streams, exit codes, pairs by the line, no torch."""
 
 import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -133,14 +132,20 @@ def test_what_cannot_be_checked(cli: Cli, folder: Path, args: tuple[str, ...], c
     assert "Traceback" not in done.stderr and CANARY not in done.stderr
 
 
-def test_200_pairs_a_second(cli: Cli, tmp_path: Path) -> None:
-    """Many outputs of one note are checked fast, the start of the command included."""
+def test_many_outputs_of_one_note(cli: Cli) -> None:
+    """A line each, in order, from one reading of the note (benchmarks/checking.py times it)."""
     note = (SOURCE + "He denies fever, chills and chest pain. Follow up in 2 weeks.\n") * 15
     rows = [{"id": i, "source": note, "output": f"Lisinopril {i} mg daily."} for i in range(1000)]
-    start = time.perf_counter()
-    done = cli("check", "--jsonl", "-", input=pairs(*rows))
-    assert len(done.stdout.splitlines()) == 1000
-    assert time.perf_counter() - start < 15  # 5 s is the promise; machines are shared
+    script = (
+        "import sys\nfrom medgemma_cli.cli import main\n"
+        "from medgemma_cli.safety.grounding.analysis import analyse\n"
+        "sys.argv = ['medgemma', 'check', '--jsonl', '-']\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        "print(analyse.cache_info().hits, file=sys.stderr)"
+    )
+    done = cli(python=("-c", script), input=pairs(*rows))
+    assert [json.loads(line)["id"] for line in done.stdout.splitlines()] == list(range(1000))
+    assert int(done.stderr.split()[-1]) >= 999
 
 
 def test_it_loads_nothing_heavy(cli: Cli, folder: Path) -> None:
