@@ -14,7 +14,8 @@ _SENTENCES = 5
 # out, and so it leaves out age and sex, which it would rather invent than miss.
 _TURNED = ("without", "yes", "healthy", "no_drugs", "no_surgery", "no_family", "no_allergy",
            "no_smoke", "no_habits", "no_smoke_drinks")  # fmt: skip
-_NOTHING = "Little is told of the patient."
+NOTHING = "Little is told of the patient."
+"""What a summary says of a document that tells nothing it may say."""
 PLANS = ("plan_for", "order", "start", "stop", "refer", "advise")
 ALLERGIES = ("allergy", "bare_allergy")
 # What a finding is made of first.
@@ -86,7 +87,7 @@ def _chosen(told: tuple[Told, ...], most: int) -> list[dict[str, str]]:
     if kept:
         return kept
     quote = next((one.quote for one in told if _quotable(one)), told[0].quote)
-    return [{"quote": quote, "statement": _NOTHING}]
+    return [{"quote": quote, "statement": NOTHING}]
 
 
 def _sure(told: tuple[Told, ...]) -> list[Told]:
@@ -100,7 +101,7 @@ def summary(document: Document) -> str:
         sentence = _sentence(one)
         if len(made) + len(sentence) <= _LONGEST:
             made = f"{made} {sentence}".strip()
-    return made or _NOTHING
+    return made or NOTHING
 
 
 def _summed(told: tuple[Told, ...]) -> list[Told]:

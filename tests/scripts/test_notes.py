@@ -121,8 +121,8 @@ def test_of_answers_alone_little_is_told() -> None:
     who = patient(draw)
     document = telling.conversation(draw, who, review(draw, woman=who.woman))
     output = golds.summarize(draw, document).output
-    assert output["summary"] == golds._NOTHING
-    assert [one["statement"] for one in output["key_findings"]] == [golds._NOTHING]
+    assert output["summary"] == golds.NOTHING
+    assert [one["statement"] for one in output["key_findings"]] == [golds.NOTHING]
     assert output["key_findings"][0]["quote"] in document.text
     assert not output["medications"] + output["allergies"] + output["recommendations"]
 
