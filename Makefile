@@ -30,8 +30,8 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 
 setup: $(VENV)/.ready  ## make the virtual environment and install
 
-demo: setup  ## run the main job on raw/notes with the embedded demo model
-	$(MEDGEMMA) run raw/notes -o summaries/ --model demo
+demo: setup  ## run the main job on raw/, notes and pictures, with the embedded demo model
+	$(MEDGEMMA) run raw/notes raw/images -o summaries/ --model demo
 
 summaries: setup  ## the incremental pipeline: only new and changed documents; make IN=… OUT=… MODEL=…
 	$(MEDGEMMA) run $(IN) -o $(OUT) --model $(MODEL) --fail-on failed

@@ -280,8 +280,8 @@ class ContinuousBatch(Arm):
     """transformers' continuous batching: what `generate_batch` does, step by step.
 
     Apart, so that its setting up (the paged cache, CUDA graphs) is not timed and a pass that
-    hangs can be given up. Processors of logits that it does not support (the demo model's
-    repetition penalty, `min_new_tokens`) are dropped by it without an error, so the length is
+    hangs can be given up. Processors of logits that it does not support (a repetition
+    penalty, `min_new_tokens`) are dropped by it without an error, so the length is
     forced by having no end token; images would be ignored, so it is not run with any.
     """
 

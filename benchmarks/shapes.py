@@ -185,9 +185,21 @@ def _tokenizer(size: int) -> Any:
         from transformers import AutoTokenizer
 
         made = AutoTokenizer.from_pretrained(converted, local_files_only=True)._tokenizer
+        made = _cut(made, size)
     else:
         made = _filled(size)
     return _wrapped(made, images=size > TEXT_270M["vocab_size"])
+
+
+def _cut(made: Any, size: int) -> Any:
+    """Without what was added behind `size` entries: the mark of an image, which a text has not."""
+    from tokenizers import Tokenizer
+
+    if made.get_vocab_size() <= size:
+        return made
+    value = json.loads(made.to_str())
+    value["added_tokens"] = [token for token in value["added_tokens"] if token["id"] < size]
+    return Tokenizer.from_str(json.dumps(value))
 
 
 def _filled(size: int) -> Any:

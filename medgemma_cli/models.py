@@ -276,7 +276,11 @@ def parameters(checkpoint: Checkpoint) -> int | None:
     The header is a little-endian 8-byte length and that much JSON (the safetensors format).
     """
     if checkpoint.path is None or not _weights(checkpoint.path):
-        return 268_098_176 if checkpoint.id == DEMO else _PARAMETERS.get(checkpoint.id)
+        if checkpoint.id == DEMO:
+            from medgemma_cli import demo
+
+            return demo.PARAMETERS
+        return _PARAMETERS.get(checkpoint.id)
     total = 0
     for path in _weights(checkpoint.path):
         with path.open("rb") as file:

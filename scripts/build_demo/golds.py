@@ -3,20 +3,24 @@
 from random import Random
 from typing import Any, NamedTuple
 
-from scripts.build_demo.facts import Patient, value_of
+from scripts.build_demo.facts import value_of
 from scripts.build_demo.telling import Document, Told
 from scripts.build_demo.vocabulary import listed, words
 
 _LONGEST = 470  # characters of a summary; the contract has 500
-# Sentences of a summary, and how many of them may be of one kind: a long row of "denies" teaches
-# a small model to go on denying what nobody asked about.
-_SENTENCES, _DENIALS = 8, 2
+_SENTENCES = 5
+# Facts of which only a word such as "no" tells whether they are so. A model of this size turns them
+# round too often, into "reports fever" of somebody who was asked and said no: a summary leaves them
+# out, and so it leaves out age and sex, which it would rather invent than miss.
+_TURNED = ("without", "yes", "healthy", "no_drugs", "no_surgery", "no_family", "no_allergy",
+           "no_smoke", "no_habits", "no_smoke_drinks")  # fmt: skip
+NOTHING = "Little is told of the patient."
+"""What a summary says of a document that tells nothing it may say."""
 PLANS = ("plan_for", "order", "start", "stop", "refer", "advise")
 ALLERGIES = ("allergy", "bare_allergy")
 # What a finding is made of first.
 _QUOTED = ("presents", "plainly", "follow", "risk", *ALLERGIES, "assess", "suspect", *PLANS,
-           "with", "takes", "lab", "sign", "image", "history", "exam", "surgery", "yes",
-           "without")  # fmt: skip
+           "with", "takes", "lab", "sign", "image", "history", "exam", "surgery")  # fmt: skip
 
 
 class Asked(NamedTuple):
@@ -27,7 +31,7 @@ class Asked(NamedTuple):
     output: Any
 
 
-def summarize(draw: Random, who: Patient, document: Document) -> Asked:
+def summarize(draw: Random, document: Document) -> Asked:
     """The findings, lists and level of the `summarize` template."""
     told = document.told
     risk = _first(told, "risk")
@@ -35,8 +39,8 @@ def summarize(draw: Random, who: Patient, document: Document) -> Asked:
         "summarize",
         None,
         {
-            "summary": summary(who, document),
-            "key_findings": [_finding(one) for one in _chosen(told, draw.choice((2, 2, 3, 3, 4)))],
+            "summary": summary(document),
+            "key_findings": _chosen(told, draw.choice((2, 2, 3, 3, 4))),
             "medications": _drugs(told),
             "allergies": [one.fact.item for one in told if one.fact.kind in ALLERGIES],
             "risk_reason": _finding(risk) if risk else "not stated",
@@ -72,38 +76,37 @@ def _quotable(one: Told) -> bool:
     return len(one.quote.split()) >= 3
 
 
-def _chosen(told: tuple[Told, ...], most: int) -> list[Told]:
-    """The weightiest, in the order of the document."""
+def _chosen(told: tuple[Told, ...], most: int) -> list[dict[str, str]]:
+    """The weightiest, in the order of the document; there is always one."""
+    sure = [one for one in _sure(told) if _quotable(one)]
     ranked = sorted(
-        (one for one in told if one.fact.kind in _QUOTED and _quotable(one)),
+        (one for one in sure if one.fact.kind in _QUOTED),
         key=lambda one: _QUOTED.index(one.fact.kind),
     )[:most]
-    return [one for one in told if one in ranked] or [one for one in told if _quotable(one)][:1]
+    kept = [_finding(one) for one in sure if one in (ranked or sure[:1])]
+    if kept:
+        return kept
+    quote = next((one.quote for one in told if _quotable(one)), told[0].quote)
+    return [{"quote": quote, "statement": NOTHING}]
 
 
-def summary(who: Patient, document: Document) -> str:
-    """As many facts as have room, in order; sex and age only where the document tells them."""
-    subject = "The patient"
-    again = ("She" if who.woman else "He") if document.sex else "The patient"
-    if document.age:
-        subject = f"The patient is a {who.age}-year-old {'woman' if who.woman else 'man'} who"
+def _sure(told: tuple[Told, ...]) -> list[Told]:
+    return [one for one in told if one.fact.kind not in _TURNED]
+
+
+def summary(document: Document) -> str:
+    """As many facts as have room, in order; of the patient's sex and age nothing."""
     made = ""
-    for place, one in enumerate(_summed(document.told)):
-        sentence = one.fact.written.replace("{S}", again)
-        if place == 0:
-            sentence = one.fact.written.replace("{S}", subject)
-            if document.age and "{S}" not in one.fact.written:
-                sentence = f"The patient is {who.age} years old. {sentence}"
-        if len(made) + len(sentence) > _LONGEST:
-            continue
-        made = f"{made} {sentence}".strip()
-    return made
+    for one in _summed(document.told):
+        sentence = _sentence(one)
+        if len(made) + len(sentence) <= _LONGEST:
+            made = f"{made} {sentence}".strip()
+    return made or NOTHING
 
 
 def _summed(told: tuple[Told, ...]) -> list[Told]:
-    """What a summary has room for: the weightiest, few denials, in the order of the document."""
-    denied = [one for one in told if one.fact.kind == "without"][_DENIALS:]
-    kept = [one for one in told if one not in denied]
+    """What a summary has room for: the weightiest, in the order of the document."""
+    kept = _sure(told)
     while len(kept) > _SENTENCES:
         kept.remove(max(kept[1:], key=_lightness))
     return kept
@@ -117,7 +120,7 @@ def _lightness(one: Told) -> int:
 _SEVERITY = {"high": "unstable", "moderate": "watcher", "low": "stable"}
 
 
-def handoff(draw: Random, who: Patient, document: Document) -> tuple[Document, Asked]:
+def handoff(draw: Random, document: Document) -> tuple[Document, Asked]:
     """The document with an illness severity and things to do, and its I-PASS."""
     told = document.told
     level = draw.choice(("stable", "watcher", "unstable", "not stated"))
@@ -139,7 +142,7 @@ def handoff(draw: Random, who: Patient, document: Document) -> tuple[Document, A
     short = document._replace(told=told[:4])
     output = {
         "illness_severity": level,
-        "patient_summary": summary(who, short),
+        "patient_summary": summary(short),
         "allergies": [one.fact.item for one in told if one.fact.kind in ALLERGIES],
         "action_list": actions,
         "situation_awareness": aware,
@@ -200,7 +203,7 @@ def labs(draw: Random) -> tuple[str, Asked]:
 _NOT_SAID = "The document does not say."
 
 
-def general(draw: Random, who: Patient, document: Document) -> Asked:
+def general(draw: Random, document: Document) -> Asked:
     """A question of a kind that people type, answered or not by the document."""
     told = document.told
     kind = draw.choice(("takes", "allergy", "return", "presents", "all", "plan"))
@@ -208,7 +211,7 @@ def general(draw: Random, who: Patient, document: Document) -> Asked:
         return Asked(
             "general",
             draw.choice((None, "Summarize this document.", "What is this about?")),
-            summary(who, document),
+            summary(document),
         )
     asked = {
         "takes": ("Which medications are documented?", "What drugs does the patient take?"),

@@ -5,7 +5,9 @@
 Runs `medgemma run --template summarize` with both over the conversations of aci-bench, mts-dialog
 and primock57 (of `--data`), then `medgemma eval summaries` on what came of it, and prints a table:
 words in common with the reference (ROUGE-1) and the share of flagged documents, by data set and
-over all documents. Runs are resumable: the same command goes on.
+over all documents. A model could avoid flags by saying nothing, so it also tells of how many
+documents the demo model says only that little is told, and how many of the others are flagged for
+either. Runs are resumable: the same command goes on.
 """
 
 import argparse
@@ -14,8 +16,11 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import jsonlines
+
+from scripts.build_demo.golds import NOTHING
 
 SETS = {
     "aci-bench": "aci-bench/valid.jsonl",
@@ -71,6 +76,31 @@ def figures(work: Path, which: str) -> dict[str, dict[str, float]]:
     return found
 
 
+def records(work: Path, which: str) -> dict[str, dict[str, Any]]:
+    """The last record of each document, by data set and name."""
+    found: dict[str, dict[str, Any]] = {}
+    for name in SETS:
+        with jsonlines.open(work / which / name / "records.jsonl") as lines:
+            found |= {f"{name}/{line['source']}": line for line in lines}
+    return found
+
+
+def silence(bare: dict[str, dict[str, Any]], demo: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Of how many documents `demo` says nothing, and how many of the others are flagged."""
+    spoken = [name for name, line in demo.items() if said(line) != NOTHING]
+    return {
+        "documents": len(demo),
+        "nothing_said": len(demo) - len(spoken),
+        "flagged_of_others_bare": sum(bare[name]["status"] == "flagged" for name in spoken),
+        "flagged_of_others_demo": sum(demo[name]["status"] == "flagged" for name in spoken),
+    }
+
+
+def said(record: dict[str, Any]) -> str:
+    """A record's summary."""
+    return str((record["output"] or {}).get("summary", ""))
+
+
 def over_all(found: dict[str, dict[str, float]], figure: str) -> float:
     """The mean over documents of a figure that is a mean over documents in each set."""
     total = sum(one["documents"] for one in found.values())
@@ -116,6 +146,7 @@ def main() -> None:
         for figure in ("rouge1", "flagged")
     }
     print(json.dumps(ratios))
+    print(json.dumps(silence(records(chosen.work, "bare"), records(chosen.work, "demo"))))
 
 
 if __name__ == "__main__":

