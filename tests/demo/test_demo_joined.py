@@ -64,12 +64,10 @@ def sight(tmp_path: Path) -> Path:
 
     torch.manual_seed(1)
     model = Gemma3ForConditionalGeneration(both(text_model())).model
-    parts = {"vision_tower": model.vision_tower, "multi_modal_projector": None}
-    parts["multi_modal_projector"] = model.multi_modal_projector
     weights = {
-        f"{begin}.{name}": torch.randn_like(value)
-        for begin, part in parts.items()
-        for name, value in part.state_dict().items()
+        f"{part}.{name}": torch.randn_like(value)
+        for part in ("vision_tower", "multi_modal_projector")
+        for name, value in model.get_submodule(part).state_dict().items()
     }
     save_file(weights, tmp_path / "sight.safetensors")
     return tmp_path / "sight.safetensors"
