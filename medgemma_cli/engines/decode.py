@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from medgemma_cli.engines.grammar import Compiler
 from medgemma_cli.engines.lookup import Lookup
 from medgemma_cli.engines.sampling import Sampler
-from medgemma_cli.engines.scoring import score
+from medgemma_cli.engines.scoring import closed, score
 from medgemma_cli.engines.sizing import SPARE
 from medgemma_cli.engines.store import Prefill, Prefix, Step, Store, causal
 from medgemma_cli.engines.timing import Timing
@@ -418,7 +418,11 @@ class Decoder:
         assert self.compiler is not None
         tokens = [self.compiler.tokens(option) for option in options]
         first = torch.tensor([option[0] for option in tokens], device=logits.device)
-        logs: list[float] = (logits[first] - logits.logsumexp(dim=-1)).tolist()
+        seen = logits[first]
+        for which, option in enumerate(tokens):
+            if len(option) == 1:
+                seen[which] = closed(logits, self.compiler.endings(option[0]))
+        logs: list[float] = (seen - logits.logsumexp(dim=-1)).tolist()
         line.choice = Choice(tokens, logs)
         if max(map(len, tokens)) == 1:
             line.settle()
@@ -454,4 +458,6 @@ class Decoder:
         """Settle the choices that wait, once there are enough of them."""
         waiting = [i for i, line in enumerate(self.lines) if line.choice is not None]
         if waiting and len(waiting) * _WAITING >= len(self.lines):
-            score(self._text, self._logits, self._store, self.lines, waiting)
+            assert self.compiler is not None
+            endings = self.compiler.endings
+            score(self._text, self._logits, self._store, self.lines, waiting, endings)

@@ -62,6 +62,7 @@ class Compiler:
             np.int64,
         )
         self._opening = pieces.get('"', -1)
+        self._ending: dict[int, list[int]] = {}
         crossing = _crossing(pieces)
         self.heads = {pieces[piece]: pieces[head] for piece, head in crossing.items()}
         """Tokens that end one item and begin the next → what of each ends the item."""
@@ -139,6 +140,20 @@ class Compiler:
         """Forbid tokens that begin a string and have some of it, where the mark alone may come."""
         if self._opening >= 0 and mask[self._opening]:
             mask[self._openings] = 0
+
+    def endings(self, token: int) -> list[int]:
+        """The tokens whose text begins with that of one which closes a string, itself among them.
+
+        A model that was taught compact JSON closes with `","` and hardly ever with `"` alone: what
+        it gives the mark is spread over all of these.
+        """
+        if token not in self._ending:
+            closing = self._encode.convert_ids_to_tokens(token)
+            pieces = self._encode.get_vocab()
+            self._ending[token] = sorted(
+                other for piece, other in pieces.items() if piece.startswith(closing)
+            )
+        return self._ending[token]
 
     def bytes(self, token: int) -> bytes:
         """A token's text, in UTF-8; it may be a part of a character."""

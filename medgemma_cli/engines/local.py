@@ -41,8 +41,8 @@ from medgemma_cli.records import AdapterInfo, Generation, ModelInfo, Precision, 
 
 _LOG = logging.getLogger(__name__)
 _FALLBACK_TOKENS = 48
-# What may be written inside a contract; counted up when that changes, since it is in every key.
-_GRAMMAR = 2
+# What is written inside a contract; counted up when that changes, since it is in every key.
+_GRAMMAR = 3
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
 """The probability of each option of a choice, as a whole, beside what the lines hold.
 
+Whole means with the mark that closes it, whatever token that mark is a part of: see
+`Compiler.endings`.
 All options of a line go through the model in one pass, one behind the other; each sees what its
 line holds and its own tokens, nothing of the other options. Nothing is written into the cache.
 """
@@ -14,6 +16,7 @@ from medgemma_cli.engines.work import Choice, Line
 if TYPE_CHECKING:
     import torch
 
+Endings = Callable[[int], list[int]]
 # Tokens at once: each takes its own logits over the whole vocabulary.
 _AT_ONCE = 64
 
@@ -24,17 +27,19 @@ def score(
     store: Store,
     lines: list[Line],
     waiting: list[int],
+    endings: Endings,
 ) -> None:
     """Settle the choices of the lines in the rows `waiting`.
 
     Args:
         text: the text model; `logits` makes logits of its hidden states.
+        endings: of an option's last token, all that close it.
     """
     widest = max(_tokens(lines[row].choice) for row in waiting)
     size = max(1, _AT_ONCE // widest)
     for start in range(0, len(waiting), size):
         rows = waiting[start : start + size]
-        _score(text, logits, store, [(row, lines[row]) for row in rows])
+        _score(text, logits, store, [(row, lines[row]) for row in rows], endings)
         # At once: if a later part fails, these must not be counted again.
         for row in rows:
             lines[row].settle()
@@ -50,6 +55,7 @@ def _score(
     logits: Callable[["torch.Tensor"], "torch.Tensor"],
     store: Store,
     lines: list[tuple[int, Line]],
+    endings: Endings,
 ) -> None:
     import torch
 
@@ -72,10 +78,30 @@ def _score(
         use_cache=False,
     )
     found = logits(made.last_hidden_state.flatten(0, 1))
-    logs = found.gather(-1, following.reshape(-1, 1))[:, 0] - found.logsumexp(dim=-1)
+    logs = found.gather(-1, following.reshape(-1, 1))[:, 0]
+    for last, places in _last(choices, laid, width).items():
+        logs[places] = closed(found[places], endings(last))
+    logs = logs - found.logsumexp(dim=-1)
     for choice, options, values in zip(choices, laid, logs.view(ids.shape).tolist(), strict=True):
         for (_, _, _, which), value in zip(options, values, strict=False):
             choice.logs[which] += value
+
+
+def closed(logits: "torch.Tensor", ends: list[int]) -> "torch.Tensor":
+    """Of logits (…, vocabulary), those of any of some tokens: (…)."""
+    return logits[..., ends].logsumexp(dim=-1)
+
+
+def _last(
+    choices: list[Choice], laid: list[list[tuple[int, int, int, int]]], width: int
+) -> dict[int, list[int]]:
+    """Last tokens of options → the places, in all rows one behind the other, that foretell them."""
+    found: dict[int, list[int]] = {}
+    for row, (choice, places) in enumerate(zip(choices, laid, strict=True)):
+        for at, (_, following, depth, which) in enumerate(places):
+            if depth == len(choice.options[which]) - 2:
+                found.setdefault(following, []).append(row * width + at)
+    return found
 
 
 def _laid(choice: Choice) -> list[tuple[int, int, int, int]]:

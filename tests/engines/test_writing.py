@@ -118,6 +118,16 @@ def fused(tmp_path_factory: pytest.TempPathFactory) -> Driver:
     return Driver(tokenizer)  # the patch is gone: no other test's checkpoint is made with it
 
 
+def test_what_closes_a_string(plain: Driver, fused: Driver) -> None:
+    """Every token that begins with the mark; one that has it further on is none of them."""
+    mark = plain.compiler.tokens('"')[0]
+    assert plain.compiler.endings(mark) == [mark]
+    mark = fused.compiler.tokens('"')[0]
+    ends = {fused.compiler.bytes(token) for token in fused.compiler.endings(mark)}
+    assert {b'"', b'",'} <= ends and all(end.startswith(b'"') for end in ends)
+    assert fused.compiler.tokens('":["')[0] in fused.compiler.endings(mark)
+
+
 @pytest.fixture(params=["plain", "fused"])
 def driver(request: pytest.FixtureRequest) -> Driver:
     """Both drivers."""
