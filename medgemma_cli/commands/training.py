@@ -10,6 +10,7 @@ from medgemma_cli.commands import lessons
 from medgemma_cli.errors import OK, MissingExtraError
 
 if TYPE_CHECKING:
+    from medgemma_cli.adapters import Adapter
     from medgemma_cli.engines.local import LocalEngine
     from medgemma_cli.models import Checkpoint
     from medgemma_cli.progress import Reporter
@@ -35,6 +36,7 @@ class Asked(NamedTuple):
     device: str
     settings: "Settings"
     seconds: float | None = None
+    start: Path | None = None
 
 
 def require() -> None:
@@ -66,6 +68,9 @@ def run(asked: Asked, reporter: "Reporter", *, quiet: bool) -> int:
     base = models.resolve(
         asked.model, revision=asked.revision, offline=asked.offline, step=reporter.step
     )
+    start = _start(asked.start, base, reporter)
+    if start is not None:
+        asked = asked._replace(settings=asked.settings.beginning(start))
     told = _told(asked.settings, base, train, validation)
     stopper = Stopper(asked.seconds)
     with stopper.watching(), Book(asked.out) as book:
@@ -74,13 +79,25 @@ def run(asked: Asked, reporter: "Reporter", *, quiet: bool) -> int:
             book.clear()  # where a kill came between the adapter and this
             words = "nothing to do; the adapter is there"
         else:
-            tuning = Tuning(asked, base, book, told, reporter)
+            tuning = Tuning(asked, base, start, book, told, reporter)
             words = tuning.execute(train, validation, stopper)
     if not quiet:
         from medgemma_cli.progress import emit
 
         emit(f"medgemma: {words}", sys.stderr)
     return stopper.code or OK
+
+
+def _start(folder: Path | None, base: "Checkpoint", reporter: "Reporter") -> "Adapter | None":
+    """The adapter to begin with, if there is one."""
+    from medgemma_cli import adapters
+
+    if folder is None:
+        return None
+    found = adapters.resolve(folder, base, reporter.step)
+    if found.warning:
+        reporter.note(f"--from: {found.warning}")
+    return found
 
 
 def _told(
@@ -112,12 +129,14 @@ class Tuning:
         self,
         asked: Asked,
         base: "Checkpoint",
+        start: "Adapter | None",
         book: "Book",
         told: dict[str, Any],
         reporter: "Reporter",
     ) -> None:
         self._asked = asked
         self._base = base
+        self._start = start
         self._book = book
         self._told = told
         self._reporter = reporter
@@ -188,7 +207,7 @@ class Tuning:
         data = training.Data(split.train, split.validation, look)
         way = course(settings, len(split.train))
         image = engine.encoder().image_id
-        training.train(loaded, image, data, settings, way, self._book, watch)
+        training.train(loaded, image, data, settings, way, self._book, watch, start=self._start)
 
     def _finish(self, losses: "Curve", last: int, split: lessons.Split) -> str:
         from medgemma_cli.engines.tuning.finishing import put_in_place

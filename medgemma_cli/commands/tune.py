@@ -20,6 +20,7 @@ def _option(*names: str, **settings: Any) -> Any:
 
 
 def tune(
+    context: typer.Context,
     data: Annotated[Path, typer.Argument(metavar="TRAIN.jsonl", help="Examples, one a line.")],
     out: Annotated[Path, _option("--out", "-o", help="The adapter's folder: new, or to go on.")],
     model: o.Model = DEFAULT_MODEL,
@@ -38,6 +39,15 @@ def tune(
     skip_long: Annotated[
         bool, _option("--skip-long", help="Leave longer examples out, and count them.")
     ] = False,
+    start: Annotated[
+        Path | None,
+        _option(
+            "--from",
+            metavar="DIR",
+            rich_help_panel=_ADAPTER,
+            help="Begin with the weights of an adapter, made on this model, and keep its size.",
+        ),
+    ] = None,
     rank: Annotated[int, _option("--rank", min=1, max=1024, rich_help_panel=_ADAPTER)] = 16,
     alpha: Annotated[
         float, _option("--alpha", min=0.001, rich_help_panel=_ADAPTER, help="Scale: alpha / rank.")
@@ -123,6 +133,8 @@ def tune(
 
     if precision == "fp16":
         raise UsageError("Gemma 3 overflows in fp16.", "Use --precision bf16, fp32 or nf4.")
+    if start is not None:
+        _check_untold(context, "rank", "alpha", "target_modules")
     settings = Settings(
         rank=rank,
         alpha=alpha,
@@ -145,7 +157,7 @@ def tune(
     )
     seconds = parse_duration(max_time) if max_time is not None else None
     asked = training.Asked(
-        data, validation, out, model, revision, offline, device, settings, seconds
+        data, validation, out, model, revision, offline, device, settings, seconds, start
     )
     reporter = reporter_for(quiet=quiet, verbose=False)
     try:
@@ -153,6 +165,20 @@ def tune(
     finally:
         reporter.end()
     raise typer.Exit(code)
+
+
+def _check_untold(context: typer.Context, *names: str) -> None:
+    """See that options which an adapter decides are not given.
+
+    Raises:
+        UsageError: 2.
+    """
+    sources = [context.get_parameter_source(name) for name in names]
+    if any(source is not None and source.name != "DEFAULT" for source in sources):
+        raise UsageError(
+            "--rank, --alpha and --target-modules are those of the adapter of --from.",
+            "Leave them out, or tune a new adapter without --from.",
+        )
 
 
 def _modules(names: str) -> tuple[str, ...]:

@@ -4,6 +4,9 @@ An adapter is not merged into its base: rounding to bf16, or to 4 bits again, wo
 what it learned. Its own weights compute in fp32, as they were trained.
 """
 
+import contextlib
+import re
+from collections.abc import Iterator
 from typing import Any
 
 from medgemma_cli.adapters import WEIGHTS, Adapter
@@ -27,24 +30,81 @@ def apply(model: Any, adapter: Adapter) -> None:
     """
     from peft import LoraConfig, inject_adapter_in_model, set_peft_model_state_dict
     from peft.tuners.tuners_utils import cast_adapter_dtype
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
 
-    try:
-        weights = load_file(adapter.path / WEIGHTS)
-        weights = {name.removeprefix(PREFIX): tensor for name, tensor in weights.items()}
-        # Only layers that have weights: no expression of the adapter's configuration is run.
-        layers = sorted({name.partition(".lora_")[0] for name in weights})
-        config = LoraConfig(**adapter.settings, target_modules=layers, inference_mode=True)
+    with _fitting():
+        weights = _weights(adapter)
+        config = LoraConfig(
+            **adapter.settings, target_modules=_layers(weights), inference_mode=True
+        )
         inject_adapter_in_model(config, model, NAME)
         cast_adapter_dtype(model, NAME)
-        left = set_peft_model_state_dict(model, weights, NAME)
+        _check_all(set_peft_model_state_dict(model, weights, NAME))
+    model.requires_grad_(False)
+
+
+def trainable(model: Any, adapter: Adapter, dropout: float) -> Any:
+    """A PEFT model whose layers begin as an adapter's, and alone can learn.
+
+    Raises:
+        ConfigError: 78, its weights do not fit the model's.
+    """
+    from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
+
+    model.requires_grad_(False)
+    with _fitting():
+        weights = _weights(adapter)
+        config = LoraConfig(
+            **adapter.settings,
+            lora_dropout=dropout,
+            target_modules=_briefly(model, _layers(weights)),
+            task_type="CAUSAL_LM",
+        )
+        made = get_peft_model(model, config)
+        named = {f"{PREFIX}{name}": tensor for name, tensor in weights.items()}
+        _check_all(set_peft_model_state_dict(made, named, NAME))
+    return made
+
+
+def _weights(adapter: Adapter) -> dict[str, Any]:
+    from safetensors.torch import load_file
+
+    weights = load_file(adapter.path / WEIGHTS)
+    return {name.removeprefix(PREFIX): tensor for name, tensor in weights.items()}
+
+
+def _layers(weights: dict[str, Any]) -> list[str]:
+    """Only layers that have weights: no expression of the adapter's configuration is run."""
+    return sorted({name.partition(".lora_")[0] for name in weights})
+
+
+def _briefly(model: Any, layers: list[str]) -> str | list[str]:
+    """The expression of `targets`, where it stands for just these layers of the model."""
+    modules = sorted({layer.rpartition(".")[2] for layer in layers})
+    if not set(modules) <= set(MODULES):
+        return layers
+    meant = targets(tuple(name for name in MODULES if name in modules))
+    found = sorted(name for name, _ in model.named_modules() if re.fullmatch(meant, name))
+    return meant if found == layers else layers
+
+
+def _check_all(left: Any) -> None:
+    if left.unexpected_keys or any(".lora_" in name for name in left.missing_keys):
+        raise _does_not_fit()
+
+
+@contextlib.contextmanager
+def _fitting() -> Iterator[None]:
+    """Whatever a library says of weights that do not fit, as ours."""
+    import torch
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
     except (SafetensorError, OSError, RuntimeError, ValueError, TypeError, KeyError):
         # Their messages name layers at length.
         raise _does_not_fit() from None
-    if left.unexpected_keys or any(".lora_" in name for name in left.missing_keys):
-        raise _does_not_fit()
-    model.requires_grad_(False)
 
 
 def _does_not_fit() -> ConfigError:

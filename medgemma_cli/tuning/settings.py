@@ -1,9 +1,10 @@
 """What a tuning is asked for: the same settings and data, the same tuning."""
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from medgemma_cli.adapters import Adapter
 from medgemma_cli.records import Precision
 
 # At least so many points on a curve; an epoch never passes without one.
@@ -21,6 +22,8 @@ class Settings:
         epochs: passes over the examples; `max_steps` ends earlier.
         patience: evaluations without a better validation loss that end the training; 0: none do.
         max_tokens: of prompt and answer together.
+        start: the hash of the adapter that it begins with, whose rank, alpha and layers it keeps;
+            None: `A` begins at random and `B` at zero.
         every: steps from one evaluation and checkpoint to the next; None: a tenth of the
             training, an epoch at most.
     """
@@ -43,10 +46,24 @@ class Settings:
     skip_long: bool = False
     every: int | None = None
     seed: int = 0
+    start: str | None = None
 
     def plain(self) -> dict[str, Any]:
         """As JSON has it."""
-        return asdict(self) | {"modules": list(self.modules)}
+        told = asdict(self) | {"modules": list(self.modules)}
+        if self.start is None:  # as it was told before there was one
+            del told["start"]
+        return told
+
+    def beginning(self, adapter: Adapter) -> "Settings":
+        """The same, of a tuning that begins with an adapter."""
+        return replace(
+            self,
+            start=adapter.hash,
+            rank=int(adapter.settings["r"]),
+            alpha=float(adapter.settings["lora_alpha"]),
+            modules=(),
+        )
 
 
 @dataclass(frozen=True)

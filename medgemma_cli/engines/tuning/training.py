@@ -1,9 +1,10 @@
-"""The training itself: TRL's SFTTrainer on a model with fresh LoRA layers."""
+"""The training itself: TRL's SFTTrainer on a model with LoRA layers, fresh or an adapter's."""
 
 import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+from medgemma_cli.adapters import Adapter
 from medgemma_cli.engines import adapting
 from medgemma_cli.engines.loading import Loaded
 from medgemma_cli.engines.tuning import watching
@@ -34,18 +35,22 @@ def train(
     course: Course,
     book: Book,
     watch: watching.Watch,
+    *,
+    start: Adapter | None = None,
 ) -> None:
     """Train until the course's end, or until the watch ends it; goes on from a checkpoint.
 
     Args:
         image: the id that stands for a piece of an image.
+        start: an adapter to begin with.
 
     Raises:
-        ModelUnavailableError: 69, out of memory. ConfigError: 78, an image changed meanwhile, or
-            the loss is not finite. StorageError: 74, a checkpoint cannot be written.
+        ModelUnavailableError: 69, out of memory. ConfigError: 78, an image changed meanwhile, the
+            loss is not finite, or the adapter to begin with does not fit. StorageError: 74, a
+            checkpoint cannot be written.
     """
     with _telling():
-        model = with_lora(loaded.model, settings)
+        model = with_lora(loaded.model, settings, start)
         if loaded.device == "cpu":
             # Of what a CPU can do, the plain form has the quickest backward pass.
             loaded.model.set_attn_implementation("eager")
@@ -55,13 +60,19 @@ def train(
         trainer.train(resume_from_checkpoint=str(book.checkpoint(last)) if last else None)
 
 
-def with_lora(model: Any, settings: Settings) -> Any:
-    """The model with LoRA layers, which alone can learn; A is random, B zero."""
+def with_lora(model: Any, settings: Settings, start: Adapter | None = None) -> Any:
+    """The model with LoRA layers, which alone can learn; A is random, B zero, or an adapter's.
+
+    Raises:
+        ConfigError: 78, the adapter to begin with does not fit the model.
+    """
     import torch
     from peft import LoraConfig, get_peft_model
 
     torch.manual_seed(settings.seed)
     model.config.use_cache = False
+    if start is not None:
+        return adapting.trainable(model, start, settings.dropout)
     config = LoraConfig(
         r=settings.rank,
         lora_alpha=settings.alpha,
