@@ -1,86 +1,33 @@
-"""Stage 2: tower and projector learn the language model's words for what the tower sees.
+"""Stage 3: tower and projector learn the language model's words for what the tower sees.
 
 Next-token loss on the answers of the packaged templates; the language model is frozen. Most steps
 are `screen` prompts that end where yes, no and cannot tell part; every fifth is a whole answer.
 """
 
-import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from medgemma_cli.engines.encoding import Encoder
-from scripts.build_demo import keeping, pictures, showing
+from scripts.build_demo import pictures, seeing, showing
 from scripts.build_demo.drawn import CANNOT_TELL, Drawn
 from scripts.build_demo.frozen import Reader
-from scripts.build_demo.pretraining import eye, pixels_of
+from scripts.build_demo.seeing import HELD, MIX, Course, Eye, Figures
 
-MIX = (0.41, 0.41, 0.07, 0.11)
+COURSE = Course(steps=240, batch=16, rate=1e-3, tower_rate=5e-5)
 _EVERY_WHOLE = 5
-_HELD = 10_000  # added to the seed of pictures that only measure
+_WHOLE = 4  # pictures of a step of whole answers, which are long
 
 
-class Settings(NamedTuple):
-    """How long and how fast."""
-
-    steps: int = 240
-    batch: int = 16
-    whole: int = 4
-    rate: float = 1e-3
-    tower_rate: float = 5e-5
-    seed: int = 1
-
-    def share_at(self, step: int) -> float:
-        """Of the rates: a short rise, then a cosine down to nothing."""
-        warm = max(1, self.steps // 20)
-        if step < warm:
-            return (step + 1) / warm
-        return 0.5 * (1 + math.cos(math.pi * (step - warm) / (self.steps - warm + 1)))
-
-
-class Eye:
-    """Tower and projector as one: pictures in, what stands for them out."""
-
-    def __init__(self, tower: Any, projector: Any) -> None:
-        self.tower, self.projector = tower, projector
-
-    def features(self, pixels: Any) -> Any:
-        """Shape (pictures, tokens, hidden of the language model)."""
-        import torch
-
-        with torch.autocast("cpu", torch.bfloat16):
-            return self.projector(self.tower(pixel_values=pixels).last_hidden_state)
-
-    def look(self, drawn: list[Drawn]) -> Any:
-        """The features of drawn pictures."""
-        size = self.tower.config.image_size
-        images = [np.asarray(one.image.resize((size, size))) for one in drawn]
-        return self.features(pixels_of(np.stack(images)))
-
-    def begin(self, reader: Reader, seed: int) -> None:
-        """A random projection whose features are as long as the embeddings of words."""
-        import torch
-
-        made = torch.Generator().manual_seed(seed)
-        weight = self.projector.mm_input_projection_weight
-        words = reader.embed(torch.arange(10, 1000)).float().norm(dim=-1).mean().item()
-        with torch.no_grad():
-            weight.normal_(0, words / math.sqrt(weight.numel()), generator=made)
-
-
-def numbers(settings: Settings, step: int, count: int) -> range:
-    """The numbers of a step's pictures: no picture comes twice."""
-    return range(step * settings.batch, step * settings.batch + count)
-
-
-def loss(reader: Reader, eye: Eye, settings: Settings, step: int) -> Any:
+def loss(reader: Reader, eye: Eye, course: Course, step: int) -> Any:
     """The loss of a step."""
     whole = step % _EVERY_WHOLE == _EVERY_WHOLE - 1
-    count = settings.whole if whole else settings.batch
-    drawn = [pictures.draw(settings.seed, n, MIX) for n in numbers(settings, step, count)]
-    rng = np.random.default_rng([settings.seed, step, 2])
+    count = min(_WHOLE, course.batch) if whole else course.batch
+    drawn = [pictures.draw(course.seed, n, MIX) for n in course.numbers(step, count)]
+    rng = np.random.default_rng([course.seed, step, 2])
     if not whole:
         asked = [showing.question(one.facts, rng) for one in drawn]
         return _deciding(reader, eye, drawn, asked)
@@ -126,16 +73,15 @@ def _telling(
     return functional.cross_entropy(reader.logits(hidden[row, at - 1]), ids[row, at])
 
 
-def measure(reader: Reader, eye: Eye, seed: int, count: int, batch: int) -> dict[str, float]:
+def measure(reader: Reader, eye: Eye, seed: int, count: int, batch: int) -> Figures:
     """Of fresh pictures: mean probability of yes by what is true, and how often it is right."""
     import torch
 
     of: dict[str, list[float]] = {"yes": [], "no": [], CANNOT_TELL: []}
     right = 0
     for start in range(0, count, batch):
-        drawn = [
-            pictures.draw(seed + _HELD, n, MIX) for n in range(start, min(start + batch, count))
-        ]
+        numbers = range(start, min(start + batch, count))
+        drawn = [pictures.draw(seed + HELD, n, MIX) for n in numbers]
         asked = [pictures.question(one, i) for i, one in enumerate(drawn)]
         with torch.inference_mode():
             logs, options = _answers(reader, eye, drawn, asked)
@@ -153,16 +99,24 @@ def align(
     adapter: Path | None,
     tower: Path,
     out: Path,
-    settings: Settings,
+    course: Course,
     tell: Callable[[dict[str, Any]], None],
+    *,
+    checked: int = 64,
+    every: int = 20,
 ) -> None:
     """Train against the text model of a folder; `sight.safetensors` in `out` at the end."""
-    seeing = Eye(*eye())
-    keeping.read_sight(tower, seeing.tower, seeing.projector)
-    reader = load(base, adapter)
-    seeing.begin(reader, settings.seed)
-    told = {"adapter": _mark(adapter), "tower": _mark(tower.parent)}
-    train(reader, seeing, out, settings, tell, more=told)
+    reader, eye = load(base, adapter), seeing.read(tower)
+    seeing.train(
+        eye,
+        out,
+        course,
+        partial(loss, reader, eye, course),
+        partial(measure, reader, eye, course.seed, checked, course.batch),
+        tell,
+        more={"adapter": mark(adapter), "tower": mark(tower.parent)},
+        every=every,
+    )
 
 
 def load(base: Path, adapter: Path | None) -> Reader:
@@ -179,64 +133,9 @@ def load(base: Path, adapter: Path | None) -> Reader:
     return Reader(model, Encoder(tokenizer, sight.processor(tokenizer)))
 
 
-def _mark(folder: Path | None) -> str:
+def mark(folder: Path | None) -> str:
     """What makes two folders of weights the same for a checkpoint."""
     from medgemma_cli.identity import digest
     from medgemma_cli.models import file_hashes
 
     return digest(file_hashes(sorted(folder.glob("*.safetensors")))) if folder else ""
-
-
-def train(
-    reader: Reader,
-    seeing: Eye,
-    out: Path,
-    settings: Settings,
-    tell: Callable[[dict[str, Any]], None],
-    *,
-    more: dict[str, str] | None = None,
-    every: int = 20,
-    checked: int = 64,
-    stop: int | None = None,
-) -> None:
-    """Train, from the last checkpoint where there is one.
-
-    Args:
-        more: what else a checkpoint must be of.
-        stop: end after so many steps, as a kill would; for tests.
-    """
-    import torch
-
-    modules = {"tower": seeing.tower, "projector": seeing.projector}
-    groups = [
-        {"params": list(seeing.tower.parameters()), "rate": settings.tower_rate},
-        {"params": list(seeing.projector.parameters()), "rate": settings.rate},
-    ]
-    optimizer = torch.optim.AdamW(groups, weight_decay=0.0)
-    marks = {**settings._asdict(), **(more or {})}
-    state = keeping.kept(out, marks)
-    step = state["step"] if state else 0
-    if state:
-        for name, module in modules.items():
-            module.load_state_dict(state[name])
-        optimizer.load_state_dict(state["optimizer"])
-    recent: list[float] = []
-    while step < settings.steps and step != stop:
-        made = loss(reader, seeing, settings, step)
-        optimizer.zero_grad()
-        made.backward()
-        for group in optimizer.param_groups:
-            torch.nn.utils.clip_grad_norm_(group["params"], 1.0)
-            group["lr"] = group["rate"] * settings.share_at(step)
-        optimizer.step()
-        recent.append(made.item())
-        step += 1
-        if step % every == 0 or step == settings.steps:
-            state = {name: module.state_dict() for name, module in modules.items()}
-            kept = {"settings": marks, "step": step, "optimizer": optimizer.state_dict()}
-            keeping.keep(out, state | kept)
-            figures = measure(reader, seeing, settings.seed, checked, settings.batch)
-            tell({"step": step, "of": settings.steps, "loss": sum(recent) / len(recent), **figures})
-            recent = []
-    if step == settings.steps:
-        keeping.write_sight(out / "sight.safetensors", seeing.tower, seeing.projector)

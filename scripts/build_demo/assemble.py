@@ -1,6 +1,6 @@
 """Adapter, tower and projector → the files that the package ships.
 
-    python -m scripts.build_demo.assemble --adapter ADAPTER --sight STAGE2/sight.safetensors
+    python -m scripts.build_demo.assemble --adapter ADAPTER --sight STAGE3/sight.safetensors
 
 Weights are rounded to bf16. The manifest names each file's SHA-256; its own is part of the demo
 model's fingerprint, so that other weights are another model in every key.
@@ -76,7 +76,7 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description="Make the files that the package ships.")
     parser.add_argument("--adapter", type=Path, required=True, help="a folder of medgemma tune")
-    parser.add_argument("--sight", type=Path, required=True, help="sight.safetensors of stage 2")
+    parser.add_argument("--sight", type=Path, required=True, help="sight.safetensors of stage 3")
     parser.add_argument("-o", "--out", type=Path, default=shipped.FOLDER)
     arguments = parser.parse_args()
     made = assemble(arguments.adapter, arguments.sight, arguments.out)

@@ -1,6 +1,8 @@
 """The text model of the `demo` extra as it comes, as a checkpoint to tune and to judge by.
 
-python -m scripts.build_demo.base -o BASE
+python -m scripts.build_demo.base -o BASE [--sight STAGE2/sight.safetensors]
+
+With `--sight` it has an eye, too: the class and the processor of MedGemma.
 """
 
 import argparse
@@ -10,20 +12,30 @@ from pathlib import Path
 from medgemma_cli import demo
 
 
-def write(out: Path) -> None:
+def write(out: Path, eye: Path | None = None) -> None:
     """Gemma 3 270M in safetensors, with its tokenizer and the chat template of every Gemma 3.
+
+    Args:
+        eye: weights of an eye that it is to have.
 
     Raises:
         ModelUnavailableError: 69, the extra's file is damaged.
     """
     from transformers import AutoTokenizer
 
+    from medgemma_cli.demo import joining, sight
+
     out.mkdir(parents=True, exist_ok=True)
     gguf = demo.unpack(out)
-    demo.base(gguf).save_pretrained(out)
-    tokenizer = AutoTokenizer.from_pretrained(out, gguf_file=gguf.name)
-    tokenizer.chat_template = demo.CHAT_TEMPLATE
-    tokenizer.save_pretrained(out)
+    text = demo.base(gguf)
+    if eye is not None:
+        joining.join(text, eye, sight.config(text.config)).save_pretrained(out)
+        sight.processor(sight.tokenizer(out, gguf_file=gguf.name)).save_pretrained(out)
+    else:
+        text.save_pretrained(out)
+        tokenizer = AutoTokenizer.from_pretrained(out, gguf_file=gguf.name)
+        tokenizer.chat_template = demo.CHAT_TEMPLATE
+        tokenizer.save_pretrained(out)
     gguf.unlink()
     _drop_origin(out / "config.json")
 
@@ -39,7 +51,9 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description="Write the bare text model as a checkpoint.")
     parser.add_argument("-o", "--out", type=Path, required=True)
-    write(parser.parse_args().out)
+    parser.add_argument("--sight", type=Path, help="sight.safetensors of an eye to join to it")
+    arguments = parser.parse_args()
+    write(arguments.out, arguments.sight)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,11 @@ KINDS = ("histology", "chest", "limb", "blank")
 PARTS = ("nuclei", "atypical", "lung", "opacity")
 """What each patch is told to hold, as shares: see `Drawn.parts`."""
 
+LAYOUTS = ("scattered in stroma", "in glands around open lumens", "in rows")
+SIDES, ZONES, SIZES = ("right", "left"), ("upper", "lower"), ("small round", "large")
+_LAID = ("scattered", "glands", "rows")  # a word of each layout
+LIMBS = ("a hand", "long bones")
+
 QUESTIONS = {
     "histology": "Does this tile show atypical nuclei?",
     "chest": "Does this chest film show an opacity in the lungs?",
@@ -66,6 +71,31 @@ def _limb(facts: Facts) -> str:
 
 def _blank(facts: Facts) -> str:
     return "An even picture in which nothing can be seen."
+
+
+def key_words(facts: Facts) -> tuple[str, ...]:
+    """The words by which its description differs from all others'."""
+    if facts.kind == "histology":
+        nuclei = ("enlarged", "irregular", "dark") if facts.label else ("small", "even", "regular")
+        return ("tissue", "nuclei", *nuclei, *(w for w in _LAID if w in facts.layout))
+    if facts.kind == "chest" and facts.label:
+        return ("chest", "film", "opacity", facts.size.split()[-1], facts.zone, facts.side)
+    if facts.kind == "chest":
+        return ("chest", "film", "clear", "lungs", "both")
+    return ("film", facts.layout.split()[-1]) if facts.kind == "limb" else ("nothing", "even")
+
+
+def every_fact() -> list[Facts]:
+    """All that can be drawn."""
+    tissue = [Facts("histology", label, layout=how) for label in (0, 1) for how in LAYOUTS]
+    opacities = [
+        Facts("chest", 1, side=side, zone=zone, size=size)
+        for side in SIDES
+        for zone in ZONES
+        for size in SIZES
+    ]
+    others = [Facts("limb", 0, layout=what) for what in LIMBS]
+    return [*tissue, Facts("chest", 0), *opacities, *others, Facts("blank", 0)]
 
 
 _DESCRIBED = {"histology": _histology, "chest": _chest, "limb": _limb, "blank": _blank}

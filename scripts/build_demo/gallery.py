@@ -9,17 +9,16 @@ from numpy.typing import NDArray
 
 from scripts.build_demo import pictures
 from scripts.build_demo.canvas import PATCHES, SIDE
-from scripts.build_demo.drawn import KINDS
-from scripts.build_demo.histology import LAYOUTS
+from scripts.build_demo.drawn import KINDS, LAYOUTS, SIDES, SIZES, ZONES
 
 UNTOLD = -100
 """The target of what a picture has not: torch leaves it out of the loss."""
 TASKS = {"kind": 4, "label": 2, "side": 2, "zone": 2, "size": 2, "layout": 3}
 """What is told of a whole picture, each with the number of its classes."""
 _CLASSES = {
-    "side": ("right", "left"),
-    "zone": ("upper", "lower"),
-    "size": ("small round", "large"),
+    "side": SIDES,
+    "zone": ZONES,
+    "size": SIZES,
     "layout": LAYOUTS,
 }
 

@@ -11,9 +11,8 @@ from PIL import Image, ImageDraw
 
 from scripts.build_demo import canvas
 from scripts.build_demo.canvas import SCALE, SIDE, Place, Point, ring, spline, wobble
-from scripts.build_demo.drawn import Drawn, Facts
+from scripts.build_demo.drawn import LAYOUTS, Drawn, Facts
 
-LAYOUTS = ("scattered in stroma", "in glands around open lumens", "in rows")
 _SIZE = SIDE * SCALE
 _PIXELS = Place(unit=SIDE)
 _ANGLES = np.arange(16) * (math.tau / 16)

@@ -1,16 +1,19 @@
 """Does the demo model see? Fresh drawings through `medgemma run`, measured by `medgemma eval`.
 
     python -m scripts.build_demo.judge --work FOLDER [--model demo] [--count 400] [--seed 90210]
+        [--described 100]
 
 Half tissue tiles, half chest films, half of each with what the question asks for. Then the pictures
 of those answered yes are made blank (even grey of the same mean) and asked about again: an answer
-that stays yes came from the question. One line of JSON. Runs are resumable: the same command goes
-on. For summaries of real notes see notes_judge.py.
+that stays yes came from the question. Some are summarised, too: what is said of them is compared
+with what is drawn. One line of JSON. Runs are resumable: the same command goes on. For summaries
+of real notes see notes_judge.py.
 """
 
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -21,9 +24,11 @@ import numpy as np
 from PIL import Image
 
 from scripts.build_demo import chest, histology
-from scripts.build_demo.drawn import QUESTIONS, Drawn
+from scripts.build_demo.drawn import QUESTIONS, Drawn, Facts, description, every_fact, key_words
 
 KINDS = ("histology", "chest")
+# By kind: words of a summary where the label is 1, and where it is 0.
+_SIGNS = {"histology": ("enlarged", "small"), "chest": ("opacity", "clear")}
 _DONE = (0, 3)  # 3: some failed, which count as not answered
 
 
@@ -91,7 +96,49 @@ def sure(record: dict[str, Any]) -> float | None:
     return None if value is None else float(value)
 
 
-def judge(work: Path, model: str, seed: int, count: int, more: list[str]) -> dict[str, Any]:
+def describe(
+    work: Path, model: str, seed: int, count: int, more: list[str]
+) -> dict[str, float | None]:
+    """Of the first pictures, by `summarize`: the shares whose summary says rightly what they are.
+
+    `kind`: tissue or a chest film; `label`: that, and how the nuclei are or whether there is an
+    opacity; `whole`: all that is told of it, side, zone and size of an opacity and the layout of
+    nuclei among it. An answer that is none counts as wrong.
+    """
+    if not count:
+        return {}
+    folder, out = work / "described", work / "described-out"
+    folder.mkdir(parents=True, exist_ok=True)
+    facts = {}
+    for number in range(count):
+        made = draw(seed, number)
+        facts[f"{number:04}.png"] = made.facts
+        made.image.save(folder / f"{number:04}.png")
+    _medgemma("run", folder, "-o", out, "--template", "summarize", "--model", model, *more)
+    with jsonlines.open(out / "records.jsonl") as lines:
+        summaries = {line["source"]: (line["output"] or {}).get("summary") or "" for line in lines}
+    told = [_told(one, summaries.get(name, "")) for name, one in facts.items()]
+    return {name: sum(one[name] for one in told) / count for name in ("kind", "label", "whole")}
+
+
+def _told(facts: Facts, summary: str) -> dict[str, bool]:
+    """What a summary says rightly."""
+    words, own = _words(summary), _words(description(facts))
+    kind = ("tissue" in words, "chest" in words) == (facts.kind == KINDS[0], facts.kind == KINDS[1])
+    seen, unseen = _SIGNS[facts.kind] if facts.label else _SIGNS[facts.kind][::-1]
+    label = kind and seen in words and unseen not in words
+    others = {word for one in every_fact() for word in key_words(one)} - own
+    whole = label and words >= set(key_words(facts)) and not words & others
+    return {"kind": kind, "label": label, "whole": whole}
+
+
+def _words(text: str) -> set[str]:
+    return set(re.findall(r"[a-z]+", text.lower()))
+
+
+def judge(
+    work: Path, model: str, seed: int, count: int, more: list[str], described: int = 0
+) -> dict[str, Any]:
     """All figures; those of `eval screen` with their intervals."""
     labels = write(work, seed, count)
     seen = screen(work, "in", model, more)
@@ -113,6 +160,8 @@ def judge(work: Path, model: str, seed: int, count: int, more: list[str]) -> dic
         "flipped": flipped,
         "flipped_share": round(flipped / len(yes), 4) if yes else None,
         "screen": figures,
+        "described": described,
+        "described_rightly": describe(work, model, seed, described, more),
     }
 
 
@@ -123,9 +172,12 @@ def main() -> None:
     parser.add_argument("--model", default="demo")
     parser.add_argument("--count", type=int, default=400)
     parser.add_argument("--seed", type=int, default=90210)
+    parser.add_argument("--described", type=int, default=100)
     parser.add_argument("more", nargs="*", help="for medgemma run, after --")
-    arguments = parser.parse_args()
-    made = judge(arguments.work, arguments.model, arguments.seed, arguments.count, arguments.more)
+    chosen = parser.parse_args()
+    made = judge(
+        chosen.work, chosen.model, chosen.seed, chosen.count, chosen.more, chosen.described
+    )
     sys.stdout.write(json.dumps(made) + "\n")
 
 

@@ -6,7 +6,7 @@ from PIL import Image
 from scripts.build_demo import canvas
 from scripts.build_demo.canvas import SIDE, Place, Point, area, ring, spline, strokes, wobble
 from scripts.build_demo.chest import developed
-from scripts.build_demo.drawn import Drawn, Facts
+from scripts.build_demo.drawn import LIMBS, Drawn, Facts
 
 _PLACE = Place(unit=100)
 
@@ -24,7 +24,7 @@ def limb(rng: np.random.Generator) -> Drawn:
     for line, width in bones:
         ends = [ring(end, width * 0.75, width * 0.6, 0, 10) for end in (line[0], line[-1])]
         values += area(_PLACE, *ends, blur=0.3) * 20
-    layout = "a hand" if hand else "long bones"
+    layout = LIMBS[0 if hand else 1]
     return Drawn(developed(rng, values), Facts("limb", 0, layout=layout), _nothing())
 
 

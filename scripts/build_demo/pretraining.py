@@ -1,7 +1,7 @@
 """Stage 1: the tower alone learns what is drawn, from labels of pictures and of patches.
 
 Each of the 16 tokens that the language model will read must tell all that is told of the picture:
-then stage 2 has only their wording to find. The heads are thrown away.
+then the next stages have only the words to find. The heads are thrown away.
 """
 
 import math

@@ -74,18 +74,19 @@ def weights(facts: Facts, asked: str) -> tuple[float, float, float]:
     return _SURE[answer(facts, asked)["answer"]]
 
 
-def shown(encoder: Encoder, template: str, facts: Facts, rng: np.random.Generator) -> Shown:
-    """A whole example of a template."""
-    asked, output = None, {}
+def told(template: str, facts: Facts, rng: np.random.Generator) -> tuple[str | None, Any]:
+    """A question, where the template has one, and the output it should give."""
     if template == "screen":
         asked = question(facts, rng)
-        output = answer(facts, asked)
-    elif template == "general":
-        asked = str(rng.choice(_OPEN))
-        return _example(encoder, template, asked, drawn.description(facts))
-    else:
-        output = drawn.reported(facts) if template == "radiology" else drawn.summarised(facts)
-    return _example(encoder, template, asked, output)
+        return asked, answer(facts, asked)
+    if template == "general":
+        return str(rng.choice(_OPEN)), drawn.description(facts)
+    return None, drawn.reported(facts) if template == "radiology" else drawn.summarised(facts)
+
+
+def shown(encoder: Encoder, template: str, facts: Facts, rng: np.random.Generator) -> Shown:
+    """A whole example of a template."""
+    return _example(encoder, template, *told(template, facts, rng))
 
 
 @lru_cache(maxsize=64)

@@ -1,9 +1,11 @@
-"""The demo model's eye, in two stages.
+"""The demo model's eye, in three stages.
 
     python -m scripts.build_demo.tower pretrain -o STAGE1
-    python -m scripts.build_demo.tower align --base MODEL --tower STAGE1/sight.safetensors -o STAGE2
+    python -m scripts.build_demo.tower name --base MODEL --tower STAGE1/sight.safetensors -o STAGE2
+    python -m scripts.build_demo.tower align --base MODEL --adapter ADAPTER \\
+        --tower STAGE2/sight.safetensors -o STAGE3
 
-Both go on from their last checkpoint when they are run again with the same settings.
+Each goes on from their last checkpoint when they are run again with the same settings.
 """
 
 import argparse
@@ -31,11 +33,23 @@ def _pretrain(arguments: argparse.Namespace) -> None:
     pretrain(arguments.out, settings, arguments.checked, _tell)
 
 
-def _align(arguments: argparse.Namespace) -> None:
-    from scripts.build_demo.aligning import Settings, align
+def _name(arguments: argparse.Namespace) -> None:
+    from scripts.build_demo import naming
 
-    settings = Settings(steps=arguments.steps, batch=arguments.batch, seed=arguments.seed)
-    align(arguments.base, arguments.adapter, arguments.tower, arguments.out, settings, _tell)
+    course = _course(naming.COURSE, arguments)
+    naming.name(arguments.base, arguments.tower, arguments.out, course, _tell)
+
+
+def _align(arguments: argparse.Namespace) -> None:
+    from scripts.build_demo import aligning
+
+    course = _course(aligning.COURSE, arguments)
+    aligning.align(arguments.base, arguments.adapter, arguments.tower, arguments.out, course, _tell)
+
+
+def _course(usual: Any, arguments: argparse.Namespace) -> Any:
+    asked = {name: getattr(arguments, name) for name in ("steps", "batch", "seed")}
+    return usual._replace(**{name: value for name, value in asked.items() if value is not None})
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -47,15 +61,19 @@ def _parser() -> argparse.ArgumentParser:
     first.add_argument("--batch", type=int, default=16)
     first.add_argument("--checked", type=int, default=600, help="held out, of another seed")
     first.set_defaults(run=_pretrain)
-    second = stages.add_parser("align", help="stage 2: against the frozen language model")
-    second.add_argument("--base", type=Path, required=True, help="a folder with the text model")
-    second.add_argument("--adapter", type=Path, help="a LoRA adapter to merge into it first")
-    second.add_argument("--tower", type=Path, required=True, help="sight.safetensors of stage 1")
-    second.add_argument("--steps", type=int, default=240)
-    second.add_argument("--batch", type=int, default=16)
-    second.set_defaults(run=_align)
-    for stage in (first, second):
-        stage.add_argument("--seed", type=int, default=1)
+    second = stages.add_parser("name", help="stage 2: the words that describe")
+    second.set_defaults(run=_name)
+    third = stages.add_parser("align", help="stage 3: against the frozen language model")
+    third.add_argument("--adapter", type=Path, help="a LoRA adapter to merge into it first")
+    third.set_defaults(run=_align)
+    first.add_argument("--seed", type=int, default=1)
+    for stage in (second, third):
+        stage.add_argument("--base", type=Path, required=True, help="a folder with the text model")
+        stage.add_argument("--tower", type=Path, required=True, help="the last stage's weights")
+        stage.add_argument("--steps", type=int)
+        stage.add_argument("--batch", type=int)
+        stage.add_argument("--seed", type=int)
+    for stage in (first, second, third):
         stage.add_argument("-o", "--out", type=Path, required=True)
     return parser
 

@@ -34,7 +34,7 @@ def adapter(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def eye(tmp_path: Path) -> Path:
-    """An eye as stage 2 leaves it."""
+    """An eye as stage 3 leaves it."""
     save_file({"vision_tower.x": torch.rand(3, 3)}, tmp_path / "eye.safetensors")
     return tmp_path / "eye.safetensors"
 

@@ -72,12 +72,17 @@ def test_ask_streams_the_answer_alone(command: str) -> None:
 
 @pytest.mark.usefixtures("demo_model")
 def test_it_sees(command: str, tmp_path: Path) -> None:
-    """Of twelve fresh drawings it calls ten rightly; made blank, hardly one stays yes."""
-    made = judge.judge(tmp_path, "demo", 77, 12, ["-q"])
+    """Of twelve fresh drawings it calls ten rightly; made blank, hardly one stays yes.
+
+    And of eight it says by `summarize` what they are.
+    """
+    made = judge.judge(tmp_path, "demo", 77, 12, ["-q"], described=8)
     with jsonlines.open(tmp_path / "scores.jsonl") as lines:
         right = sum((line["score"] >= 0.5) == line["label"] for line in lines)
     assert right >= 10
     assert made["answered_yes"] >= 4 and made["flipped"] >= made["answered_yes"] - 1
+    assert made["described_rightly"]["kind"] >= 7 / 8
+    assert made["described_rightly"]["label"] >= 5 / 8
 
 
 @pytest.mark.slow

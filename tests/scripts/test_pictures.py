@@ -122,3 +122,23 @@ def test_the_command_writes_pictures_and_their_lines(tmp_path: Path) -> None:
         assert picture.tobytes() == pictures.draw(2, number).image.tobytes()
         assert one["question"] in drawn.QUESTIONS.values() and one["label"] in (0, 1)
         assert one["description"] and one["findings"]
+
+
+def test_lessons_are_examples_for_tune(tmp_path: Path) -> None:
+    """The notes' lines first; then one a picture, each of which `medgemma tune` reads."""
+    from medgemma_cli.evaluating.lines import Line
+    from medgemma_cli.tuning.examples import read
+
+    note = {"template": "general", "document": "Dry cough.", "output": "A dry cough."}
+    notes = tmp_path / "notes.jsonl"
+    notes.write_text(json.dumps(note) + "\n", "utf-8")
+    line = [sys.executable, "-m", "scripts.build_demo.pictures", "--seed", "2", "--count", "12"]
+    line += ["--beside", str(notes), "-o", str(tmp_path / "out")]
+    subprocess.run(line, cwd=ROOT, check=True, timeout=60)
+    lines = (tmp_path / "out" / "train.jsonl").read_text("utf-8").splitlines()
+    rows = [json.loads(one) for one in lines]
+    assert rows[0] == note and len(rows) == 13
+    assert {"summarize", "radiology"} <= {row["template"] for row in rows[1:]}
+    shown = [Line(number, row) for number, row in enumerate(rows, start=1)]
+    examples = read(shown, tmp_path / "out", "The file")
+    assert [len(one.pictures) for one in examples] == [0, *[1] * 12]
