@@ -78,7 +78,7 @@ def resolve(folder: Path, checkpoint: Checkpoint, step: Step | None = None) -> A
     settings = _read_config(folder / CONFIG)
     warning = _check_base(settings, metadata(folder / WEIGHTS), checkpoint)
     hashes = file_hashes([folder / CONFIG, folder / WEIGHTS], step)
-    kept = {name: value for name, value in settings.items() if name in _KNOWN}
+    kept = {n: value for n, value in settings.items() if n in _KNOWN and value is not None}
     name = folder.resolve().name
     return Adapter(name, folder, digest(hashes), kept, warning)
 
@@ -96,7 +96,7 @@ def _check_files(folder: Path) -> None:
         )
     if missing:
         raise ModelUnavailableError(
-            f"The folder of --adapter has no {missing[0]}.",
+            f"The adapter's folder has no {missing[0]}.",
             f"Give a folder with {CONFIG} and {WEIGHTS}, such as `medgemma tune` writes.",
         )
 
@@ -167,5 +167,5 @@ def _other_base(named: str | None) -> ConfigError:
     shown = f", {named!r}" if named and named.isascii() and named.isprintable() else ""
     return ConfigError(
         f"The adapter was made on another base model{shown}.",
-        "Give that one as --model (with its --revision), or another --adapter.",
+        "Give that one as --model (with its --revision), or another adapter.",
     )

@@ -157,11 +157,10 @@ class Tuning:
         }
         last, way = self._book.last(), course(self._asked.settings, len(split.train))
         losses = self._losses(last)
-        self._write(losses)
         if last is None or not (last >= way.total or losses.exhausted(self._patience)):
             if last is not None:
                 self._reporter.note(f"goes on from step {last} of {way.total}")
-            self._train(engine, split, stopper)
+            self._train(engine, split, losses, stopper)
             last = self._book.last()
             losses = self._losses(last)
         if last is None or not (last >= way.total or losses.exhausted(self._patience)):
@@ -193,7 +192,9 @@ class Tuning:
     def _write(self, losses: "Curve") -> None:
         self._book.write(self._told, losses)
 
-    def _train(self, engine: "LocalEngine", split: lessons.Split, stopper: "Stopper") -> None:
+    def _train(
+        self, engine: "LocalEngine", split: lessons.Split, losses: "Curve", stopper: "Stopper"
+    ) -> None:
         from medgemma_cli.engines.tuning import training, watching
         from medgemma_cli.tuning.pictures import look
         from medgemma_cli.tuning.settings import course
@@ -207,7 +208,18 @@ class Tuning:
         data = training.Data(split.train, split.validation, look)
         way = course(settings, len(split.train))
         image = engine.encoder().image_id
-        training.train(loaded, image, data, settings, way, self._book, watch, start=self._start)
+        training.train(
+            loaded,
+            image,
+            data,
+            settings,
+            way,
+            self._book,
+            watch,
+            # Now, or an adapter that does not fit would leave a folder that is nobody's.
+            lambda: self._write(losses),
+            start=self._start,
+        )
 
     def _finish(self, losses: "Curve", last: int, split: lessons.Split) -> str:
         from medgemma_cli.engines.tuning.finishing import put_in_place

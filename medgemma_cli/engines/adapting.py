@@ -1,4 +1,4 @@
-"""LoRA adapters on a loaded model, in place: the model keeps its class, and what calls it.
+"""LoRA adapters on a loaded model: to answer with, in place, or to learn on.
 
 An adapter is not merged into its base: rounding to bf16, or to 4 bits again, would lose much of
 what it learned. Its own weights compute in fp32, as they were trained.
@@ -23,7 +23,7 @@ def targets(modules: tuple[str, ...]) -> str:
 
 
 def apply(model: Any, adapter: Adapter) -> None:
-    """Put an adapter's layers into a model, quantised or not.
+    """Put an adapter's layers into a model, quantised or not; it keeps its class.
 
     Raises:
         ConfigError: 78, its weights do not fit the model's.
@@ -46,17 +46,23 @@ def trainable(model: Any, adapter: Adapter, dropout: float) -> Any:
     """A PEFT model whose layers begin as an adapter's, and alone can learn.
 
     Raises:
-        ConfigError: 78, its weights do not fit the model's.
+        ConfigError: 78, its weights do not fit the model's, or some are not the text model's.
     """
     from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
 
     model.requires_grad_(False)
     with _fitting():
         weights = _weights(adapter)
+        layers = _layers(weights)
+        if not all(re.fullmatch(targets(MODULES), layer) for layer in layers):
+            raise ConfigError(
+                "The adapter of --from changes other layers than the text model's.",
+                "Only those are trained here: give another adapter.",
+            )
         config = LoraConfig(
             **adapter.settings,
             lora_dropout=dropout,
-            target_modules=_briefly(model, _layers(weights)),
+            target_modules=_briefly(model, layers),
             task_type="CAUSAL_LM",
         )
         made = get_peft_model(model, config)
@@ -79,10 +85,8 @@ def _layers(weights: dict[str, Any]) -> list[str]:
 
 def _briefly(model: Any, layers: list[str]) -> str | list[str]:
     """The expression of `targets`, where it stands for just these layers of the model."""
-    modules = sorted({layer.rpartition(".")[2] for layer in layers})
-    if not set(modules) <= set(MODULES):
-        return layers
-    meant = targets(tuple(name for name in MODULES if name in modules))
+    used = {layer.rpartition(".")[2] for layer in layers}
+    meant = targets(tuple(name for name in MODULES if name in used))
     found = sorted(name for name, _ in model.named_modules() if re.fullmatch(meant, name))
     return meant if found == layers else layers
 
@@ -110,5 +114,5 @@ def _fitting() -> Iterator[None]:
 def _does_not_fit() -> ConfigError:
     return ConfigError(
         "The adapter does not fit the model: its layers are named or shaped otherwise.",
-        "Give the --model that it was made on, or another --adapter.",
+        "Give the --model that it was made on, or another adapter.",
     )

@@ -417,14 +417,15 @@ class Decoder:
             return False
         assert self.compiler is not None
         tokens = [self.compiler.tokens(option) for option in options]
-        first = torch.tensor([option[0] for option in tokens], device=logits.device)
+        ways = [(i, way) for i, option in enumerate(options) for way in self.compiler.ways(option)]
+        first = torch.tensor([way[0] for _, way in ways], device=logits.device)
         seen = logits[first]
-        for which, option in enumerate(tokens):
-            if len(option) == 1:
-                seen[which] = closed(logits, self.compiler.endings(option[0]))
+        for at, (_, way) in enumerate(ways):
+            if len(way) == 1:
+                seen[at] = closed(logits, self.compiler.endings(way[0]))
         logs: list[float] = (seen - logits.logsumexp(dim=-1)).tolist()
-        line.choice = Choice(tokens, logs)
-        if max(map(len, tokens)) == 1:
+        line.choice = Choice(tokens, ways, logs)
+        if max(len(way) for _, way in ways) == 1:
             line.settle()
         return True
 

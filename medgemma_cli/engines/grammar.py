@@ -141,6 +141,17 @@ class Compiler:
         if self._opening >= 0 and mask[self._opening]:
             mask[self._openings] = 0
 
+    def ways(self, text: str) -> list[list[int]]:
+        """How a text that ends in a quotation mark may be cut, as far as its end goes.
+
+        As the tokenizer cuts it; and, where that joins the mark with what stands before it, with
+        the mark by itself: `).","` is not cut as `)."` and `,"` are.
+        """
+        tokens, mark = self.tokens(text), self.single.get('"')
+        if mark is None or tokens[-1] == mark:
+            return [tokens]
+        return [tokens, [*self.tokens(text[:-1]), mark]]
+
     def endings(self, token: int) -> list[int]:
         """The tokens whose text begins with that of one which closes a string, itself among them.
 

@@ -47,7 +47,7 @@ def score(
 
 def _tokens(choice: Choice | None) -> int:
     assert choice is not None
-    return sum(len(option) - 1 for option in choice.options)
+    return sum(len(way) - 1 for _, way in choice.ways)
 
 
 def _score(
@@ -65,7 +65,7 @@ def _score(
     held = torch.tensor([line.length for _, line in lines], device=device)
     laid = [_laid(choice) for choice in choices]
     width = max(len(row) for row in laid)
-    # (token, the one that should follow, how far behind the line, which option)
+    # (token, the one that should follow, how far behind the line, which way of an option)
     filled = torch.tensor(
         [row + [(0, 0, 0, -1)] * (width - len(row)) for row in laid], device=device
     )
@@ -99,16 +99,16 @@ def _last(
     found: dict[int, list[int]] = {}
     for row, (choice, places) in enumerate(zip(choices, laid, strict=True)):
         for at, (_, following, depth, which) in enumerate(places):
-            if depth == len(choice.options[which]) - 2:
+            if depth == len(choice.ways[which][1]) - 2:
                 found.setdefault(following, []).append(row * width + at)
     return found
 
 
 def _laid(choice: Choice) -> list[tuple[int, int, int, int]]:
     return [
-        (option[at], option[at + 1], at, which)
-        for which, option in enumerate(choice.options)
-        for at in range(len(option) - 1)
+        (way[at], way[at + 1], at, which)
+        for which, (_, way) in enumerate(choice.ways)
+        for at in range(len(way) - 1)
     ]
 
 

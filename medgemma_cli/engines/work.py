@@ -53,10 +53,30 @@ class Work:
 
 @dataclass
 class Choice:
-    """A choice that waits for its probabilities: the options, and their first tokens' logs."""
+    """A choice that waits for its probabilities.
+
+    Attributes:
+        options: what is written of each.
+        ways: how each can be cut into tokens, with the option's number.
+        logs: of each way, as far as it has been seen: its first token, then all of it.
+    """
 
     options: list[list[int]]
+    ways: list[tuple[int, list[int]]]
     logs: list[float]
+
+    def whole(self) -> list[float]:
+        """The log-probability of each option: of any of its ways."""
+        each: list[list[float]] = [[] for _ in self.options]
+        for (which, _), log in zip(self.ways, self.logs, strict=True):
+            each[which].append(log)
+        return [_either(logs) for logs in each]
+
+
+def _either(logs: list[float]) -> float:
+    """The logarithm of a sum of probabilities, given as logarithms."""
+    most = max(logs)
+    return most + math.log(sum(math.exp(log - most) for log in logs))
 
 
 @dataclass(eq=False)
@@ -97,6 +117,6 @@ class Line:
         assert choice is not None and isinstance(answer, JsonAnswer)
         self.choice = None
         if all(map(math.isfinite, choice.logs)):
-            answer.choose(choice.options, choice.logs)
+            answer.choose(choice.options, choice.whole())
         else:
             answer.fail()

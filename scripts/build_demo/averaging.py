@@ -8,6 +8,7 @@ itself, which comes near it as long as the second is not far from the first.
 """
 
 import argparse
+import json
 import shutil
 from pathlib import Path
 
@@ -24,8 +25,9 @@ def average(first: Path, second: Path, share: float, out: Path) -> None:
 
     one, two = (load_file(folder / WEIGHTS) for folder in (first, second))
     shapes = [{name: value.shape for name, value in weights.items()} for weights in (one, two)]
-    if shapes[0] != shapes[1]:
-        raise SystemExit("The adapters have other layers or shapes: the second must come --from.")
+    alphas = [json.loads((folder / CONFIG).read_text("utf-8")) for folder in (first, second)]
+    if shapes[0] != shapes[1] or alphas[0].get("lora_alpha") != alphas[1].get("lora_alpha"):
+        raise SystemExit("The adapters have other layers or sizes: the second must come --from.")
     made = {name: (1 - share) * one[name].float() + share * two[name].float() for name in one}
     out.mkdir(parents=True, exist_ok=True)
     save_file(made, out / WEIGHTS, metadata=metadata(second / WEIGHTS))

@@ -5,7 +5,7 @@
     python -m scripts.build_demo.tower align --base MODEL --adapter ADAPTER \\
         --tower STAGE2/sight.safetensors -o STAGE3
 
-Each goes on from their last checkpoint when they are run again with the same settings.
+Each goes on from its last checkpoint when it is run again with the same settings.
 """
 
 import argparse

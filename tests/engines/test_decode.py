@@ -1,8 +1,9 @@
 """The loop's numbers against plain forward passes and `generate` of transformers, in fp32."""
 
+import math
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from typing import Any
 
 import pytest
@@ -86,6 +87,11 @@ def plain_log(engine: LocalEngine, asked: Prompt, before: list[int], option: lis
     return before_end + float(logs[end, closing].logsumexp(dim=-1))
 
 
+def log_of_any(logs: Iterable[float]) -> float:
+    """The logarithm of a sum of probabilities."""
+    return math.log(sum(map(math.exp, logs)))
+
+
 def check_scores(engine: LocalEngine, asked: Prompt, answer: Answer) -> None:
     """Every score of an answer is what plain passes say."""
     _, _, compiler = loaded(engine)
@@ -98,7 +104,10 @@ def check_scores(engine: LocalEngine, asked: Prompt, answer: Answer) -> None:
         opened = score.at + 1 in ends
         before = answer.ids[: ends.index(score.at + opened)]
         heads = [f'{"" if opened else chr(34)}{option}"' for option in score.options]
-        logs = [plain_log(engine, asked, before, compiler.tokens(head)) for head in heads]
+        logs = [
+            log_of_any(plain_log(engine, asked, before, way) for way in compiler.ways(head))
+            for head in heads
+        ]
         assert sum(score.options.values()) == pytest.approx(1)
         assert list(score.options.values()) == pytest.approx(normalised(logs), abs=1e-4)
         assert list(score.logs) == list(score.options)
@@ -126,6 +135,25 @@ def test_what_closes_an_option_may_go_on(
     asked = screens()[:2]
     alone = [answer.scores[0].logs for answer in decoded(engine, asked)]
     monkeypatch.setattr(Compiler, "endings", lambda _, token: [token, *range(300, 310)])
+    for one, answer, narrow in zip(asked, decoded(engine, asked), alone, strict=True):
+        check_scores(engine, one, answer)
+        assert all(answer.scores[0].logs[name] > log for name, log in narrow.items())
+
+
+def test_an_option_may_be_cut_in_several_ways(
+    make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A score is of all of them; the tiny tokenizer knows one, so letters by themselves join it."""
+    engine = make_engine()
+    asked = screens()[:2]
+    alone = [answer.scores[0].logs for answer in decoded(engine, asked)]
+    plain = Compiler.ways
+
+    def ways(self: Compiler, text: str) -> list[list[int]]:
+        letters = [token for letter in text for token in self.tokens(letter)]
+        return [*plain(self, text), letters]
+
+    monkeypatch.setattr(Compiler, "ways", ways)
     for one, answer, narrow in zip(asked, decoded(engine, asked), alone, strict=True):
         check_scores(engine, one, answer)
         assert all(answer.scores[0].logs[name] > log for name, log in narrow.items())

@@ -7,6 +7,7 @@ logits, so that hundreds of budgets cost seconds. The last tests are of the engi
 import json
 import random
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -126,6 +127,21 @@ def test_what_closes_a_string(plain: Driver, fused: Driver) -> None:
     ends = {fused.compiler.bytes(token) for token in fused.compiler.endings(mark)}
     assert {b'"', b'",'} <= ends and all(end.startswith(b'"') for end in ends)
     assert fused.compiler.tokens('":["')[0] in fused.compiler.endings(mark)
+
+
+def test_ways_to_cut_an_option(plain: Driver, tmp_path: Path) -> None:
+    """One, where the mark stands by itself; where it is joined to a bracket, without that, too."""
+    assert plain.compiler.ways('(b)"') == [plain.compiler.tokens('(b)"')]
+    choose = random.Random(1)
+    words = ("".join(choose.choices("abcdefghijklmnopqrstuvwxyz", k=5)) for _ in range(2000))
+    (tmp_path / "marks.txt").write_text("".join(f'{word}(b)"' for word in words), "utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tiny, "NOTES", tmp_path)
+        compiler = Driver(tiny._tokenizer()).compiler
+    joined, apart = compiler.ways('(b)"')
+    assert compiler.bytes(joined[-1]).endswith(b')"') and compiler.bytes(apart[-1]) == b'"'
+    for way in (joined, apart):
+        assert b"".join(map(compiler.bytes, way)) == b'(b)"'
 
 
 @pytest.fixture(params=["plain", "fused"])

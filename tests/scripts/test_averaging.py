@@ -31,6 +31,10 @@ def test_every_weight_is_the_mean(tmp_path: Path) -> None:
 def test_other_layers_are_refused(tmp_path: Path) -> None:
     """Nothing is written of adapters that are no two states of one."""
     first = adapter(tmp_path / "one", 1.0)
+    scaled = adapter(tmp_path / "three", 1.0)
+    (scaled / CONFIG).write_text('{"r": 2, "lora_alpha": 8}')
+    with pytest.raises(SystemExit, match="sizes"):
+        averaging.average(first, scaled, 0.5, tmp_path / "out")
     second = adapter(tmp_path / "two", 1.0, name="b.lora_A.weight")
     with pytest.raises(SystemExit, match="other layers"):
         averaging.average(first, second, 0.5, tmp_path / "out")

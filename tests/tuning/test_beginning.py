@@ -88,7 +88,7 @@ def test_its_size_is_not_asked_for(
 def test_what_cannot_be_begun_with(
     command: Command, checkpoint: Path, adapter: Taught, tmp_path: Path
 ) -> None:
-    """No adapter is 69; one of another base, or whose layers are others, 78; nothing is made."""
+    """No adapter is 69; one of another base, or whose layers are others, 78; nothing is kept."""
     data = adapter.folder / "train.jsonl"
     way = ("tune", data, "-o", "out", "--model", checkpoint, *CPU, "--max-steps", "1", "--from")
     assert command(*way, "nowhere").returncode == 69
@@ -99,7 +99,10 @@ def test_what_cannot_be_begun_with(
     way = ("tune", data, "-o", "none", "--model", other, *CPU, "--from", adapter.adapter)
     refused = command(*way)
     assert refused.returncode == 78 and "another base model" in refused.stderr
-    assert not (tmp_path / "none").exists() and not (tmp_path / "out" / WEIGHTS).exists()
+    assert not (tmp_path / "none").exists()
+    # What was refused when the model was there has not laid claim to the folder.
+    way = ("tune", data, "-o", "out", "--model", checkpoint, *CPU, "--max-steps", "1")
+    assert command(*way, "--from", adapter.adapter).returncode == 0
 
 
 def test_its_own_folder_is_not_written_over(
@@ -136,3 +139,35 @@ def test_an_adapter_of_some_layers_keeps_to_them(checkpoint: Path, tmp_path: Pat
     assert len(learning) == 2 and all(layer in name for name in learning)
     for name, value in learning.items():
         assert torch.equal(value, given[name.replace(".default", "")])
+
+
+def test_the_eye_is_not_trained(checkpoint: Path, tmp_path: Path) -> None:
+    """78 for an adapter with a layer of the vision tower, whose layers have the same names."""
+    from safetensors.torch import save_file
+
+    from medgemma_cli.engines import adapting
+    from medgemma_cli.engines.local import LocalEngine, LocalOptions
+    from medgemma_cli.errors import ConfigError
+
+    base = models.resolve(str(checkpoint))
+    model = LocalEngine(base, LocalOptions(precision="fp32", device="cpu")).loaded().model
+    (layer,) = [n for n, _ in model.named_modules() if n.endswith("layers.0.self_attn.q_proj")
+                and "vision" in n]  # fmt: skip
+    rows, columns = model.get_submodule(layer).weight.shape
+    import torch
+
+    given = {
+        f"{adapting.PREFIX}{layer}.lora_A.weight": torch.rand(2, columns),
+        f"{adapting.PREFIX}{layer}.lora_B.weight": torch.rand(rows, 2),
+    }
+    save_file(given, tmp_path / WEIGHTS)
+    (tmp_path / CONFIG).write_text(json.dumps({"peft_type": "LORA", "r": 2, "lora_alpha": 4}))
+    with pytest.raises(ConfigError, match="other layers than the text model's"):
+        adapting.trainable(model, adapters.resolve(tmp_path, base), 0.0)
+
+
+def test_settings_that_are_null_are_none(checkpoint: Path, tmp_path: Path) -> None:
+    """Other tools write `null` for what is not used."""
+    kit.foreign(tmp_path / "null", rank_pattern=None, alpha_pattern=None, use_dora=None)
+    found = adapters.resolve(tmp_path / "null", models.resolve(str(checkpoint)))
+    assert found.settings == {"r": 2, "lora_alpha": 4}

@@ -35,6 +35,7 @@ def train(
     course: Course,
     book: Book,
     watch: watching.Watch,
+    ready: Callable[[], None],
     *,
     start: Adapter | None = None,
 ) -> None:
@@ -42,6 +43,7 @@ def train(
 
     Args:
         image: the id that stands for a piece of an image.
+        ready: called when nothing stands in the way of the first step any more.
         start: an adapter to begin with.
 
     Raises:
@@ -51,6 +53,7 @@ def train(
     """
     with _telling():
         model = with_lora(loaded.model, settings, start)
+        ready()
         if loaded.device == "cpu":
             # Of what a CPU can do, the plain form has the quickest backward pass.
             loaded.model.set_attn_implementation("eager")
