@@ -26,7 +26,8 @@ class Words:
         import torch
 
         self._facts = every_fact()
-        ids = [[reader.encoder.data(f" {word}")[0] for word in key_words(facts)]
+        # Each is one token of Gemma's; of another tokenizer's, its pieces count.
+        ids = [[token for word in key_words(facts) for token in reader.encoder.data(f" {word}")]
                for facts in self._facts]  # fmt: skip
         with torch.no_grad():
             words = [reader.embed(torch.tensor(row)).float() for row in ids]

@@ -34,7 +34,10 @@ class TwoNodes:
         from ray.cluster_utils import Cluster
 
         self.folder = Path(tempfile.mkdtemp(prefix="mg-"))
-        args = {**_NODE, "include_dashboard": False, "temp_dir": str(self.folder)}
+        # Ray's own default holds the address of the cluster, and nobody has made it yet.
+        os.environ["RAY_TMPDIR"] = str(self.folder)
+        (self.folder / "ray").mkdir()
+        args = {**_NODE, "include_dashboard": False, "temp_dir": str(self.folder / "ray")}
         self._cluster = Cluster(initialize_head=True, head_node_args=args)
         self._other = self._cluster.add_node(**_NODE)
 
@@ -63,6 +66,7 @@ class TwoNodes:
 
         ray.shutdown()
         self._cluster.shutdown()
+        os.environ.pop("RAY_TMPDIR", None)
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
