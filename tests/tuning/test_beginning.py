@@ -116,54 +116,60 @@ def test_its_own_folder_is_not_written_over(
     assert (adapter.adapter / WEIGHTS).read_bytes() == before
 
 
-def test_an_adapter_of_some_layers_keeps_to_them(checkpoint: Path, tmp_path: Path) -> None:
-    """One of the first layer alone learns there and nowhere else, and begins with its weights."""
+@pytest.fixture
+def model(checkpoint: Path) -> Any:
+    """The tiny model, loaded."""
+    from medgemma_cli.engines.local import LocalEngine, LocalOptions
+
+    options = LocalOptions(precision="fp32", device="cpu")
+    return LocalEngine(models.resolve(str(checkpoint)), options).loaded().model
+
+
+def of_one_layer(folder: Path, model: Any, layer: str) -> dict[str, Any]:
+    """An adapter of one layer of a model, in a folder; its weights."""
     import torch
     from safetensors.torch import save_file
 
     from medgemma_cli.engines import adapting
-    from medgemma_cli.engines.local import LocalEngine, LocalOptions
 
-    base = models.resolve(str(checkpoint))
-    model = LocalEngine(base, LocalOptions(precision="fp32", device="cpu")).loaded().model
-    layer = "model.language_model.layers.0.self_attn.q_proj"
     rows, columns = model.get_submodule(layer).weight.shape
     given = {
         f"{adapting.PREFIX}{layer}.lora_A.weight": torch.rand(2, columns),
         f"{adapting.PREFIX}{layer}.lora_B.weight": torch.rand(rows, 2),
     }
-    save_file(given, tmp_path / WEIGHTS)
-    (tmp_path / CONFIG).write_text(json.dumps({"peft_type": "LORA", "r": 2, "lora_alpha": 4}))
-    made = adapting.trainable(model, adapters.resolve(tmp_path, base), 0.0)
+    save_file(given, folder / WEIGHTS)
+    (folder / CONFIG).write_text(json.dumps({"peft_type": "LORA", "r": 2, "lora_alpha": 4}))
+    return given
+
+
+def test_an_adapter_of_some_layers_keeps_to_them(
+    checkpoint: Path, model: Any, tmp_path: Path
+) -> None:
+    """One of the first layer alone learns there and nowhere else, and begins with its weights."""
+    import torch
+
+    from medgemma_cli.engines import adapting
+
+    layer = "model.language_model.layers.0.self_attn.q_proj"
+    given = of_one_layer(tmp_path, model, layer)
+    found = adapters.resolve(tmp_path, models.resolve(str(checkpoint)))
+    made = adapting.trainable(model, found, 0.0)
     learning = {name: value for name, value in made.named_parameters() if value.requires_grad}
     assert len(learning) == 2 and all(layer in name for name in learning)
     for name, value in learning.items():
         assert torch.equal(value, given[name.replace(".default", "")])
 
 
-def test_the_eye_is_not_trained(checkpoint: Path, tmp_path: Path) -> None:
+def test_the_eye_is_not_trained(checkpoint: Path, model: Any, tmp_path: Path) -> None:
     """78 for an adapter with a layer of the vision tower, whose layers have the same names."""
-    from safetensors.torch import save_file
-
     from medgemma_cli.engines import adapting
-    from medgemma_cli.engines.local import LocalEngine, LocalOptions
     from medgemma_cli.errors import ConfigError
 
-    base = models.resolve(str(checkpoint))
-    model = LocalEngine(base, LocalOptions(precision="fp32", device="cpu")).loaded().model
-    (layer,) = [n for n, _ in model.named_modules() if n.endswith("layers.0.self_attn.q_proj")
-                and "vision" in n]  # fmt: skip
-    rows, columns = model.get_submodule(layer).weight.shape
-    import torch
-
-    given = {
-        f"{adapting.PREFIX}{layer}.lora_A.weight": torch.rand(2, columns),
-        f"{adapting.PREFIX}{layer}.lora_B.weight": torch.rand(rows, 2),
-    }
-    save_file(given, tmp_path / WEIGHTS)
-    (tmp_path / CONFIG).write_text(json.dumps({"peft_type": "LORA", "r": 2, "lora_alpha": 4}))
+    names = [name for name, _ in model.named_modules() if "vision" in name]
+    of_one_layer(tmp_path, model, next(n for n in names if n.endswith("self_attn.q_proj")))
+    found = adapters.resolve(tmp_path, models.resolve(str(checkpoint)))
     with pytest.raises(ConfigError, match="other layers than the text model's"):
-        adapting.trainable(model, adapters.resolve(tmp_path, base), 0.0)
+        adapting.trainable(model, found, 0.0)
 
 
 def test_settings_that_are_null_are_none(checkpoint: Path, tmp_path: Path) -> None:
