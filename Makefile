@@ -36,7 +36,7 @@ demo: setup  ## run the main job on raw/, notes and pictures, with the embedded 
 summaries: setup  ## the incremental pipeline: only new and changed documents; make IN=… OUT=… MODEL=…
 	$(MEDGEMMA) run $(IN) -o $(OUT) --model $(MODEL) --fail-on failed
 
-test: setup  ## the tests (about 27 minutes on 2 cores)
+test: setup  ## the tests (15 to 27 minutes on 2 cores)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n $(JOBS) $(SPREAD)
 
 test-all: setup  ## the tests, the slow ones too

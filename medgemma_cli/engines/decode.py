@@ -416,15 +416,15 @@ class Decoder:
         if not options:
             return False
         assert self.compiler is not None
-        tokens = [self.compiler.tokens(option) for option in options]
-        ways = [(i, way) for i, option in enumerate(options) for way in self.compiler.ways(option)]
+        cut = [self.compiler.ways(option) for option in options]
+        ways = [(which, way) for which, found in enumerate(cut) for way in found]
         first = torch.tensor([way[0] for _, way in ways], device=logits.device)
         seen = logits[first]
         for at, (_, way) in enumerate(ways):
             if len(way) == 1:
                 seen[at] = closed(logits, self.compiler.endings(way[0]))
         logs: list[float] = (seen - logits.logsumexp(dim=-1)).tolist()
-        line.choice = Choice(tokens, ways, logs)
+        line.choice = Choice([found[0] for found in cut], ways, logs)
         if max(len(way) for _, way in ways) == 1:
             line.settle()
         return True

@@ -62,7 +62,7 @@ class Compiler:
             np.int64,
         )
         self._opening = pieces.get('"', -1)
-        self._ending: dict[int, list[int]] = {}
+        self._ending = {self._opening: sorted([self._opening, *self._openings.tolist()])}
         crossing = _crossing(pieces)
         self.heads = {pieces[piece]: pieces[head] for piece, head in crossing.items()}
         """Tokens that end one item and begin the next → what of each ends the item."""
@@ -144,13 +144,13 @@ class Compiler:
     def ways(self, text: str) -> list[list[int]]:
         """How a text that ends in a quotation mark may be cut, as far as its end goes.
 
-        As the tokenizer cuts it; and, where that joins the mark with what stands before it, with
-        the mark by itself: `).","` is not cut as `)."` and `,"` are.
+        As the tokenizer cuts it, which comes first. Where that joins the mark with what stands
+        before it, with the mark by itself, too: `b)"` ends in a token `)"`, but `b)","` in `","`.
         """
-        tokens, mark = self.tokens(text), self.single.get('"')
-        if mark is None or tokens[-1] == mark:
+        tokens = self.tokens(text)
+        if self._opening in (-1, tokens[-1]):
             return [tokens]
-        return [tokens, [*self.tokens(text[:-1]), mark]]
+        return [tokens, [*self.tokens(text[:-1]), self._opening]]
 
     def endings(self, token: int) -> list[int]:
         """The tokens whose text begins with that of one which closes a string, itself among them.

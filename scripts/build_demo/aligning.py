@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from medgemma_cli.engines.encoding import Encoder
 from scripts.build_demo import pictures, seeing, showing
 from scripts.build_demo.drawn import CANNOT_TELL, Drawn
-from scripts.build_demo.frozen import Reader
-from scripts.build_demo.seeing import HELD, MIX, Course, Eye, Figures
+from scripts.build_demo.frozen import Reader, load
+from scripts.build_demo.keeping import mark
+from scripts.build_demo.seeing import MIX, Course, Eye, Figures
 
 COURSE = Course(steps=240, batch=16, rate=1e-3, tower_rate=5e-5)
 _EVERY_WHOLE = 5
@@ -79,9 +79,7 @@ def measure(reader: Reader, eye: Eye, seed: int, count: int, batch: int) -> Figu
 
     of: dict[str, list[float]] = {"yes": [], "no": [], CANNOT_TELL: []}
     right = 0
-    for start in range(0, count, batch):
-        numbers = range(start, min(start + batch, count))
-        drawn = [pictures.draw(seed + HELD, n, MIX) for n in numbers]
+    for drawn in seeing.held(seed, count, batch):
         asked = [pictures.question(one, i) for i, one in enumerate(drawn)]
         with torch.inference_mode():
             logs, options = _answers(reader, eye, drawn, asked)
@@ -117,25 +115,3 @@ def align(
         more={"adapter": mark(adapter), "tower": mark(tower.parent)},
         every=every,
     )
-
-
-def load(base: Path, adapter: Path | None) -> Reader:
-    """The text model of a folder in bf16, with an adapter merged in, if there is one."""
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    from medgemma_cli.demo import joining, sight
-
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16, local_files_only=True)
-    if adapter is not None:
-        joining.merge(model, adapter)
-    tokenizer = sight.tokenizer(base)
-    return Reader(model, Encoder(tokenizer, sight.processor(tokenizer)))
-
-
-def mark(folder: Path | None) -> str:
-    """What makes two folders of weights the same for a checkpoint."""
-    from medgemma_cli.identity import digest
-    from medgemma_cli.models import file_hashes
-
-    return digest(file_hashes(sorted(folder.glob("*.safetensors")))) if folder else ""

@@ -4,6 +4,7 @@ Only an image's tokens and what follows them go through the model, forward and b
 values of the beginning are kept. The same numbers as of one whole pass, for a quarter of it.
 """
 
+from pathlib import Path
 from typing import Any
 
 from medgemma_cli.engines.encoding import Encoder
@@ -101,3 +102,17 @@ class Reader:
             name: torch.zeros(mask.shape, dtype=self.dtype).masked_fill(~mask, least)[:, None]
             for name, mask in kinds.items()
         }
+
+
+def load(base: Path, adapter: Path | None) -> Reader:
+    """The text model of a folder in bf16, with an adapter merged in, if there is one."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from medgemma_cli.demo import joining, sight
+
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16, local_files_only=True)
+    if adapter is not None:
+        joining.merge(model, adapter)
+    tokenizer = sight.tokenizer(base)
+    return Reader(model, Encoder(tokenizer, sight.processor(tokenizer)))

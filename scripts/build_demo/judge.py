@@ -96,9 +96,7 @@ def sure(record: dict[str, Any]) -> float | None:
     return None if value is None else float(value)
 
 
-def describe(
-    work: Path, model: str, seed: int, count: int, more: list[str]
-) -> dict[str, float | None]:
+def describe(work: Path, model: str, seed: int, count: int, more: list[str]) -> dict[str, float]:
     """Of the first pictures, by `summarize`: the shares whose summary says rightly what they are.
 
     `kind`: tissue or a chest film; `label`: that, and how the nuclei are or whether there is an

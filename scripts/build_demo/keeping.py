@@ -33,6 +33,14 @@ def kept(folder: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
     return state
 
 
+def mark(folder: Path | None) -> str:
+    """What makes two folders of weights the same for a checkpoint."""
+    from medgemma_cli.identity import digest
+    from medgemma_cli.models import file_hashes
+
+    return digest(file_hashes(sorted(folder.glob("*.safetensors")))) if folder else ""
+
+
 def write_sight(path: Path, tower: Any, projector: Any) -> None:
     """The weights of both, named as Gemma3Model names them, fp32, in one safetensors file."""
     from safetensors.torch import save_file

@@ -12,8 +12,9 @@ from typing import Any
 
 from scripts.build_demo import pictures, seeing
 from scripts.build_demo.drawn import Drawn, every_fact, key_words
-from scripts.build_demo.frozen import Reader
-from scripts.build_demo.seeing import HELD, MIX, Course, Eye, Figures
+from scripts.build_demo.frozen import Reader, load
+from scripts.build_demo.keeping import mark
+from scripts.build_demo.seeing import MIX, Course, Eye, Figures
 
 COURSE = Course(steps=240, batch=16, rate=3e-3, tower_rate=1e-4, seed=2)
 _SHARP = 20.0
@@ -67,9 +68,7 @@ def measure(words: Words, eye: Eye, seed: int, count: int, batch: int) -> Figure
     import torch
 
     right, away = [], []
-    for start in range(0, count, batch):
-        numbers = range(start, min(start + batch, count))
-        drawn = [pictures.draw(seed + HELD, n, MIX) for n in numbers]
+    for drawn in seeing.held(seed, count, batch):
         wanted = words.wanted(drawn)
         with torch.inference_mode():
             features = eye.look(drawn)
@@ -89,8 +88,6 @@ def name(
     every: int = 20,
 ) -> None:
     """Train the tower of stage 1 on the words of a text model; `sight.safetensors` in `out`."""
-    from scripts.build_demo.aligning import load, mark
-
     reader = load(base, None)
     eye = seeing.read(tower)
     eye.begin(reader, course.seed)

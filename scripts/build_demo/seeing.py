@@ -1,20 +1,19 @@
 """Tower and projector as one, and the loop that trains them after stage 1."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from scripts.build_demo import keeping
+from scripts.build_demo import keeping, pictures
 from scripts.build_demo.drawn import Drawn
 from scripts.build_demo.frozen import Reader
 from scripts.build_demo.pretraining import eye, pixels_of
 
 MIX = (0.41, 0.41, 0.07, 0.11)
-HELD = 10_000
-"""Added to the seed of pictures that only measure."""
+_HELD = 10_000  # added to the seed of pictures that only measure
 Figures = dict[str, float]
 
 
@@ -53,6 +52,13 @@ def read(path: Path) -> Eye:
     made = Eye(*eye())
     keeping.read_sight(path, made.tower, made.projector)
     return made
+
+
+def held(seed: int, count: int, batch: int) -> Iterator[list[Drawn]]:
+    """Pictures that nothing is learned from, a batch at a time."""
+    for start in range(0, count, batch):
+        numbers = range(start, min(start + batch, count))
+        yield [pictures.draw(seed + _HELD, number, MIX) for number in numbers]
 
 
 class Course(NamedTuple):
